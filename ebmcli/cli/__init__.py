@@ -1,0 +1,1 @@
+"""Arguments in, one workflow called, one result printed."""

@@ -1,0 +1,127 @@
+"""Factors: the variables of a scene, their values, and the cells a posterior speaks about.
+
+A factor has K cells. For a categorical factor they are its names, for a binary one ``no`` and
+``yes``, for a scalar K nodes spread over [low, high], for a position a square grid of nodes over
+[low, high]^2 (x slow, y fast). Notation: k a cell, c a value, m_k(c) the membership of cell k in
+the event "the value is c", in [0, 1].
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Kind = Literal["categorical", "binary", "scalar", "position"]
+Value = str | float | tuple[float, float]
+
+N_SCALAR_CELLS = 17  # chosen: nodes 1/16 of the range apart
+N_POSITION_CELLS = 17  # per axis; chosen: nodes 0.125 apart on [-1, 1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factor:
+    """One variable of a scene, such as color or position.
+
+    ``names`` are the values of a categorical factor, ("no", "yes") for a binary one, empty
+    otherwise; ``low``, ``high`` the range of a scalar or of both coordinates of a position;
+    ``unit`` is text for people ("world units").
+    """
+
+    name: str
+    kind: Kind
+    names: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = 1.0
+    unit: str = ""
+
+    @property
+    def n_cells(self) -> int:
+        """The number K of cells."""
+        if self.kind == "scalar":
+            return N_SCALAR_CELLS
+        if self.kind == "position":
+            return N_POSITION_CELLS**2
+        return len(self.names)
+
+    @property
+    def spacing(self) -> float:
+        """Distance between neighbouring nodes of a scalar or a position, in ``unit``."""
+        nodes = N_SCALAR_CELLS if self.kind == "scalar" else N_POSITION_CELLS
+        return (self.high - self.low) / (nodes - 1)
+
+    @property
+    def nodes(self) -> tuple[float, ...]:
+        """The nodes of a scalar, or of one axis of a position; empty for names."""
+        if self.kind not in ("scalar", "position"):
+            return ()
+        count = N_SCALAR_CELLS if self.kind == "scalar" else N_POSITION_CELLS
+        return tuple(self.low + i * self.spacing for i in range(count))
+
+    def cell_value(self, cell: int) -> Value:
+        """The value at the centre of a cell."""
+        if self.kind == "scalar":
+            return self.nodes[cell]
+        if self.kind == "position":
+            i, j = divmod(cell, N_POSITION_CELLS)
+            return (self.nodes[i], self.nodes[j])
+        return self.names[cell]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, for YAML, JSON and file attributes."""
+        plain: dict[str, Any] = {"name": self.name, "kind": self.kind}
+        if self.names:
+            plain["names"] = list(self.names)
+        else:
+            plain |= {"low": self.low, "high": self.high, "unit": self.unit}
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> "Factor":
+        """The inverse of :meth:`to_dict`."""
+        names = tuple(plain.get("names", ()))
+        return cls(**{**plain, "names": names})
+
+
+def hat_weights(value: float, nodes: Sequence[float]) -> list[float]:
+    """Linear interpolation weights of a value on evenly spaced nodes: at most two are not 0.
+
+    m_k = max(0, 1 - |value - node_k| / spacing); values outside are moved to the nearest end.
+    """
+    spacing = nodes[1] - nodes[0]
+    inside = min(max(value, nodes[0]), nodes[-1])
+    return [max(0.0, 1.0 - abs(inside - node) / spacing) for node in nodes]
+
+
+def point_membership(factor: Factor, value: Value) -> list[float]:
+    """Membership of every cell in the event "the value is c", highest value 1.
+
+    Names: 1 for the name, 0 elsewhere. Scalars and positions: exp(-d^2 / (2 h^2)) with d the
+    distance of the node from c and h one spacing, cut to 0 beyond 3 h and scaled so that the
+    nearest node has 1.
+    """
+    if factor.kind in ("categorical", "binary"):
+        return [1.0 if name == value else 0.0 for name in factor.names]
+    centre = (value,) if factor.kind == "scalar" else value
+    assert isinstance(centre, tuple)
+    axes = [
+        [math.exp(-0.5 * ((node - float(c)) / factor.spacing) ** 2) for node in factor.nodes]
+        for c in centre
+    ]
+    axes = [[m / max(axis) if m > 0.011 * max(axis) else 0.0 for m in axis] for axis in axes]
+    if factor.kind == "scalar":
+        return axes[0]
+    return [mx * my for mx in axes[0] for my in axes[1]]
+
+
+def range_membership(factor: Factor, comparison: str, bound: float) -> list[float]:
+    """Membership of every node of a scalar in "value > bound" (or <, >=, <=).
+
+    A node's cell reaches half a spacing to each side; its membership is the share of that cell
+    that satisfies the comparison.
+    """
+    half = factor.spacing / 2
+    above = []
+    for node in factor.nodes:
+        low, high = max(node - half, factor.low), min(node + half, factor.high)
+        above.append(min(1.0, max(0.0, (high - bound) / (high - low))))
+    return above if comparison in (">", ">=") else [1.0 - m for m in above]

@@ -1,0 +1,1 @@
+"""Judges and metrics: numbers about images and labels."""

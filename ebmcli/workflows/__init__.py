@@ -1,0 +1,1 @@
+"""One function per user-visible job: load, compute, save."""

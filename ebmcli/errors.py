@@ -64,14 +64,20 @@ class UnknownNameError(UsageError):
         self.kind, self.name, self.known, self.suggestion = kind, name, list(known), suggestion
 
 
+def caret(source: str, column: int) -> str:
+    """Two lines to append to a message: the text, and a caret under one column of it."""
+    if not source.strip():
+        return ""
+    start = max(0, column - 60)
+    shown = ("..." if start else "") + source[start : column + 60]
+    return f"\n  {shown}\n  {' ' * (column - start + (3 if start else 0))}^"
+
+
 class ExpressionError(UsageError):
     """The expression is wrong at one place; ``column`` counts from 0."""
 
     def __init__(self, problem: str, source: str, column: int, *, hint: str | None = None) -> None:
-        start = max(0, column - 60)
-        shown = ("..." if start else "") + source[start : column + 60]
-        pad = column - start + (3 if start else 0)
-        super().__init__(f"{problem}\n  {shown}\n  {' ' * pad}^", hint=hint)
+        super().__init__(problem + caret(source, column), hint=hint)
         self.source, self.column = source, column
 
 

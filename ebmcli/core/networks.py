@@ -1,0 +1,170 @@
+"""Networks over noisy images: a trunk, and on it an energy head or a posterior head.
+
+Notation: u the scaled noisy image, w the Wiener-denoised one, both (B, 3, S, S); S image size; E
+width of the conditioning vector; K cells of a factor. No normalisation layers: they made the
+second derivative 5 to 18 times slower on a CPU. Smooth activations (SiLU) throughout, since
+training differentiates the gradient of an energy once more.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ebmcli.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrunkConfig:
+    """Shape of a trunk."""
+
+    size: int = 64  # pixels per side, a multiple of unshuffle * 2^(len(widths) - 1)
+    widths: tuple[int, ...] = (24, 64, 96, 128)  # channels per resolution, finest first
+    depths: tuple[int, ...] = (1, 1, 2, 2)  # residual blocks per resolution
+    unshuffle: int = 2  # pixels folded into channels before the first convolution
+    embedding: int = 128  # width of the conditioning vector
+    head: int = 128  # width of the head
+
+    def __post_init__(self) -> None:
+        step = self.unshuffle * 2 ** (len(self.widths) - 1)
+        if self.size < step or self.size % step:
+            raise ConfigError(f"image size must be a multiple of {step}, got {self.size}")
+        if len(self.widths) != len(self.depths):
+            raise ConfigError("widths and depths must have the same length")
+
+    @property
+    def side(self) -> int:
+        """Side of the coarsest feature map."""
+        return self.size // (self.unshuffle * 2 ** (len(self.widths) - 1))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types for a file header."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> "TrunkConfig":
+        """The inverse of :meth:`to_dict`."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()})
+
+
+class ResidualBlock(nn.Module):
+    """x + s conv(silu(FiLM(conv(silu(x))))): gains and biases from the conditioning vector."""
+
+    def __init__(self, width: int, embedding: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.film = nn.Linear(embedding, 2 * width)
+        self.scale = nn.Parameter(torch.tensor(0.3))  # measured: trains without normalisation
+        nn.init.zeros_(self.film.weight)
+        nn.init.zeros_(self.film.bias)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Features (B, width, s, s) and conditioning (B, E) -> features of the same shape."""
+        gain, bias = self.film(condition)[:, :, None, None].chunk(2, dim=1)
+        hidden = self.first(F.silu(x)) * (1 + gain) + bias
+        return x + self.scale * self.second(F.silu(hidden))
+
+
+class Trunk(nn.Module):
+    """Convolutional features of a noisy image at falling resolution.
+
+    Args:
+        config: Widths and depths.
+        n_channels: Channels of the input at full resolution (before the unshuffle).
+    """
+
+    coordinates: Tensor
+    frequencies: Tensor
+
+    def __init__(self, config: TrunkConfig, *, n_channels: int) -> None:
+        super().__init__()
+        self.config = config
+        widths, embedding = config.widths, config.embedding
+        self.register_buffer("frequencies", torch.linspace(0.25, 4.0, 32), persistent=False)
+        self.embed = nn.Sequential(
+            nn.Linear(64, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
+        )
+        n_folded = n_channels * config.unshuffle**2 + 2
+        self.stem = nn.Conv2d(n_folded, widths[0], 3, padding=1)
+        self.stages = nn.ModuleList(
+            nn.ModuleList(ResidualBlock(width, embedding) for _ in range(depth))
+            for width, depth in zip(widths, config.depths, strict=True)
+        )
+        self.downs = nn.ModuleList(
+            nn.Conv2d(a, b, 3, stride=2, padding=1)
+            for a, b in zip(widths[:-1], widths[1:], strict=True)
+        )
+        line = torch.linspace(-1, 1, config.size // config.unshuffle)
+        grid = torch.stack(torch.meshgrid(line, line, indexing="ij"))[None]
+        self.register_buffer("coordinates", grid, persistent=False)
+
+    def forward(self, channels: Tensor, sigma: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Channels (B, n, S, S), noise level (B,), optional conditioning (B, E) -> (B, w, s, s)."""
+        angles = sigma.log()[:, None] * self.frequencies
+        embedded = self.embed(torch.cat([angles.sin(), angles.cos()], dim=1))
+        embedded = F.silu(embedded if condition is None else embedded + condition)
+        folded = F.pixel_unshuffle(channels, self.config.unshuffle)
+        grid = self.coordinates.to(folded.dtype).expand(len(folded), -1, -1, -1)
+        hidden = self.stem(torch.cat([folded, grid], dim=1))
+        for index, stage in enumerate(self.stages):
+            for block in stage:  # type: ignore[attr-defined]  # ModuleList of ModuleLists
+                hidden = block(hidden, embedded)
+            if index < len(self.downs):
+                hidden = self.downs[index](hidden)
+        return F.silu(hidden)
+
+
+class EnergyNetwork(nn.Module):
+    """f(u, w, sigma, condition): one number per image.
+
+    A linear sum over places plus a non-linear head on the flattened map: sums alone are additive
+    over places and cannot say "exactly one object".
+    """
+
+    def __init__(self, config: TrunkConfig, *, n_channels: int = 6) -> None:
+        super().__init__()
+        self.trunk = Trunk(config, n_channels=n_channels)
+        width, head = config.widths[-1], config.head
+        self.linear = nn.Linear(width, 1)
+        self.head = nn.Sequential(
+            nn.Linear(width * config.side**2, head),
+            nn.SiLU(),
+            nn.Linear(head, head),
+            nn.SiLU(),
+            nn.Linear(head, 1),
+        )
+
+    def forward(self, channels: Tensor, sigma: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Channels (B, n, S, S), noise level (B,) -> values (B,), dimensionless."""
+        features = self.trunk(channels, sigma, condition)
+        total: Tensor = self.linear(features.mean((2, 3))) + self.head(features.flatten(1))
+        return total[:, 0]
+
+
+class PosteriorNetwork(nn.Module):
+    """Logits over the K cells of a factor, from a noisy image."""
+
+    def __init__(self, config: TrunkConfig, *, n_cells: int, n_channels: int = 6) -> None:
+        super().__init__()
+        self.trunk = Trunk(config, n_channels=n_channels)
+        self.head = nn.Sequential(
+            nn.Linear(config.widths[-1] * config.side**2, config.head),
+            nn.SiLU(),
+            nn.Linear(config.head, config.head),
+            nn.SiLU(),
+            nn.Linear(config.head, n_cells),
+        )
+
+    def forward(self, channels: Tensor, sigma: Tensor) -> Tensor:
+        """Channels (B, n, S, S), noise level (B,) -> logits (B, K)."""
+        logits: Tensor = self.head(self.trunk(channels, sigma).flatten(1))
+        return logits
+
+
+def parameter_count(modules: Sequence[nn.Module]) -> int:
+    """Number of trainable parameters."""
+    return sum(p.numel() for module in modules for p in module.parameters() if p.requires_grad)

@@ -49,7 +49,7 @@ class Literal(Expression):
     """One statement about one concept: ``old``, ``color=red``, ``size>0.4``, ``1.5*male``.
 
     ``value`` is a word, a number or a pair; None, with ``comparison``, for a bare name.
-    ``weight`` is the power of the concept's odds. ``column`` and ``source`` say where the literal was
+    ``weight`` is the power of the odds. ``column`` and ``source`` say where the literal was
     read, for error messages; they do not count in comparisons.
     """
 
@@ -61,6 +61,8 @@ class Literal(Expression):
     source: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        if isinstance(self.value, int):
+            object.__setattr__(self, "value", float(self.value))
         if not re.fullmatch(NAME, self.name) or self.name in KEYWORDS:
             raise ValueError(f"not a concept name: {self.name!r}")
         if self.comparison not in (None, *COMPARISONS):
@@ -248,7 +250,7 @@ def concept_names(expression: Expression) -> tuple[str, ...]:
     return tuple(dict.fromkeys(literal.name for literal in literals(expression)))
 
 
-def map_literals(expression: Expression, change: Callable[[Literal], Literal]) -> Expression:
+def map_literals(expression: Expression, change: Callable[[Literal], Expression]) -> Expression:
     """The same tree with every literal replaced."""
     match expression:
         case Literal():

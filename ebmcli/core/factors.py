@@ -101,10 +101,10 @@ def point_membership(factor: Factor, value: Value) -> list[float]:
     """
     if factor.kind in ("categorical", "binary"):
         return [1.0 if name == value else 0.0 for name in factor.names]
-    centre = (value,) if factor.kind == "scalar" else value
-    assert isinstance(centre, tuple)
+    assert not isinstance(value, str)
+    centre = value if isinstance(value, tuple) else (value,)
     axes = [
-        [math.exp(-0.5 * ((node - float(c)) / factor.spacing) ** 2) for node in factor.nodes]
+        [math.exp(-0.5 * ((node - c) / factor.spacing) ** 2) for node in factor.nodes]
         for c in centre
     ]
     axes = [[m / max(axis) if m > 0.011 * max(axis) else 0.0 for m in axis] for axis in axes]

@@ -1,0 +1,112 @@
+"""Does a statement fit its factor? Every literal is checked before anything is computed."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ebmcli.core.expression import Expression, Literal, Not, literals, map_literals, number_text
+from ebmcli.core.factors import Factor
+from ebmcli.errors import ExpressionError, UnknownNameError, caret
+
+
+def resolve(expression: Expression, factors: Mapping[str, Factor]) -> Expression:
+    """Check every literal against its factor and write it in its plainest form.
+
+    ``old=yes`` becomes ``old`` and ``old=no`` becomes ``~old``; ``>=`` and ``<=`` become ``>`` and
+    ``<``, since a single number has no probability; numbers that name a value become words.
+
+    Raises:
+        UnknownNameError: A concept or a value that nothing answers to.
+        ExpressionError: A statement of the wrong kind or outside the factor's range.
+    """
+    for literal in literals(expression):
+        if literal.name not in factors:
+            raise _unknown_concept(literal, factors)
+    return map_literals(expression, lambda literal: plainest(literal, factors[literal.name]))
+
+
+def plainest(literal: Literal, factor: Factor) -> Expression:
+    """One literal, checked, in its plainest form; see :func:`resolve`."""
+    if literal.comparison is None:
+        if factor.kind != "binary":
+            raise _wrong(f"{literal.name} needs a value", literal, factor)
+        return literal
+    if literal.comparison != "=" and factor.kind != "scalar":
+        raise _wrong(f"{literal.name} has no order", literal, factor)
+    if factor.kind in ("categorical", "binary"):
+        return _named(literal, factor)
+    return _measured(literal, factor)
+
+
+def usage(name: str, factor: Factor) -> str:
+    """How statements about a factor are written, for hints and help."""
+    if factor.kind == "binary":
+        return f"write {name} or ~{name}"
+    if factor.kind == "categorical":
+        return f"write {name}={factor.names[0]}; values: {', '.join(factor.names)}"
+    low, high = number_text(round(factor.low, 6)), number_text(round(factor.high, 6))
+    unit = f" {factor.unit}" if factor.unit else ""
+    middle = number_text(round((factor.low + factor.high) / 2, 3))
+    if factor.kind == "scalar":
+        return f"write {name}={middle} or {name}>{middle}; from {low} to {high}{unit}"
+    return f"write {name}=({middle},{middle}); both numbers from {low} to {high}{unit}"
+
+
+def at(expression: Expression) -> tuple[str, int]:
+    """The text an expression was read from and the column of its first literal."""
+    first = next(literals(expression))
+    return (first.source, first.column) if first.source else (str(expression), 0)
+
+
+def _named(literal: Literal, factor: Factor) -> Expression:
+    """A literal about a factor with names."""
+    value = number_text(literal.value) if isinstance(literal.value, float) else literal.value
+    if value in factor.names:
+        if factor.kind != "binary":
+            return replace(literal, value=value)
+        bare = replace(literal, comparison=None, value=None)
+        return bare if value == "yes" else Not(bare)
+    if not isinstance(value, str):
+        raise _wrong(f"{literal.name} takes a word", literal, factor)
+    source, column = _at_value(literal)
+    where = f" at column {column + 1}{caret(source, column)}"
+    raise UnknownNameError(f"value of {literal.name}", value, factor.names, where=where)
+
+
+def _measured(literal: Literal, factor: Factor) -> Literal:
+    """A literal about a number or a place."""
+    value = literal.value
+    if factor.kind == "scalar" and not isinstance(value, float):
+        raise _wrong(f"{literal.name} takes a number", literal, factor)
+    if factor.kind == "position" and not isinstance(value, tuple):
+        raise _wrong(f"{literal.name} takes a pair of numbers", literal, factor)
+    assert isinstance(value, (float, tuple))
+    for part in value if isinstance(value, tuple) else (value,):
+        if not factor.low <= part <= factor.high:
+            low, high = number_text(round(factor.low, 6)), number_text(round(factor.high, 6))
+            problem = f"{literal.name} is between {low} and {high}, not {number_text(part)}"
+            raise _wrong(problem, literal, factor)
+    assert literal.comparison is not None
+    return replace(literal, comparison=literal.comparison[0])
+
+
+def _at_value(literal: Literal) -> tuple[str, int]:
+    """The text a literal was read from and the column of its value."""
+    source, column = at(literal)
+    match = re.compile(r"(?:[\d.]+\*)?[\w-]+\s*[<>=]+\s*").match(source, column)
+    return source, match.end() if match else column
+
+
+def _wrong(problem: str, literal: Literal, factor: Factor) -> ExpressionError:
+    """A literal that does not fit its factor, with a caret and how to write it."""
+    source, column = at(literal) if literal.comparison is None else _at_value(literal)
+    return ExpressionError(problem, source, column, hint=usage(literal.name, factor))
+
+
+def _unknown_concept(literal: Literal, factors: Mapping[str, Factor]) -> UnknownNameError:
+    """No such concept; a value without its concept is recognised."""
+    source, column = at(literal)
+    where = f" at column {column + 1}{caret(source, column)}"
+    owners = [name for name, factor in factors.items() if literal.name in factor.names]
+    hint = f"did you mean {owners[0]}={literal.name}?" if owners else ""
+    return UnknownNameError("concept", literal.name, sorted(factors), where=where, hint=hint)

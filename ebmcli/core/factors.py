@@ -16,6 +16,7 @@ Value = str | float | tuple[float, float]
 
 N_SCALAR_CELLS = 17  # chosen: nodes 1/16 of the range apart
 N_POSITION_CELLS = 17  # per axis; chosen: nodes 0.125 apart on [-1, 1]
+POINT_WIDTH = 0.5  # spacings; chosen: a whole spacing leaves one position in five over 0.2 away
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,15 +97,15 @@ def point_membership(factor: Factor, value: Value) -> list[float]:
     """Membership of every cell in the event "the value is c", highest value 1.
 
     Names: 1 for the name, 0 elsewhere. Scalars and positions: exp(-d^2 / (2 h^2)) with d the
-    distance of the node from c and h one spacing, cut to 0 beyond 3 h and scaled so that the
-    nearest node has 1.
+    distance of the node from c and h half a spacing, cut to 0 beyond 3 h and scaled so that the
+    nearest node has 1. On [-1, 1] a position "is" c within about 0.06 per coordinate.
     """
     if factor.kind in ("categorical", "binary"):
         return [1.0 if name == value else 0.0 for name in factor.names]
     assert not isinstance(value, str)
     centre = value if isinstance(value, tuple) else (value,)
     axes = [
-        [math.exp(-0.5 * ((node - c) / factor.spacing) ** 2) for node in factor.nodes]
+        [math.exp(-0.5 * ((node - c) / (POINT_WIDTH * factor.spacing)) ** 2) for node in factor.nodes]
         for c in centre
     ]
     axes = [[m / max(axis) if m > 0.011 * max(axis) else 0.0 for m in axis] for axis in axes]

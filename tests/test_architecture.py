@@ -13,7 +13,7 @@ PACKAGE = ROOT / "ebmcli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SOURCES = sorted([*MODULES, *(ROOT / "tests").rglob("*.py")])
 
-FORMATS = {"datasets", "checkpoint", "registry", "imaging", "report"}
+FORMATS = {"datasets", "checkpoint", "registry", "imaging", "pictures", "report"}
 BELOW: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
@@ -21,6 +21,7 @@ BELOW: dict[str, set[str]] = {
     "training": {"core", "errors"},
     "evaluation": {"core", "errors"},
     "imaging": {"core", "errors"},
+    "pictures": {"core", "errors"},
     "report": {"errors"},
     "datasets": {"core", "errors", "imaging"},
     "checkpoint": {"core", "errors"},

@@ -1,0 +1,146 @@
+"""Pictures from anywhere: find image files, read each as a square of bytes.
+
+Pictures here are uint8 arrays (S, S, 3), RGB. Whatever a file holds (palettes, transparency,
+16 bits, CMYK, rotated by its EXIF tag, an animation) becomes one, or an error that names it.
+"""
+
+import struct
+import warnings
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ebmcli.errors import FileFormatError
+
+Picture = NDArray[np.uint8]
+
+SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+MAX_PIXELS = 89_478_485  # Pillow's own bound (256 MB of RGB); above it a file is taken for a bomb
+BEHIND = (255, 255, 255)  # what shows through transparency: white, as in a viewer
+UNREADABLE = (  # all that Pillow raises on damaged files
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    MemoryError,
+    Image.DecompressionBombError,
+)
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """Every image file meant by files and folders, each once, in the order given.
+
+    A folder stands for all files below it with one of ``SUFFIXES``, sorted by path, without
+    hidden ones; a file is taken as it is.
+
+    Raises:
+        FileFormatError: A path does not exist, or a folder holds no image.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found += _images_below(path)
+        elif path.exists():
+            found.append(path)
+        else:
+            raise FileFormatError(path, "no such file or folder", hint="check the spelling")
+    return list(dict.fromkeys(found))
+
+
+def _images_below(folder: Path) -> list[Path]:
+    below = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+    if not below:
+        kinds = " ".join(sorted(suffix[1:] for suffix in SUFFIXES))
+        raise FileFormatError(folder, "holds no images", hint=f"looked for files in {kinds}")
+    return below
+
+
+def read_image(path: Path, size: int) -> Picture:
+    """The middle square of a picture, ``size`` pixels per side: uint8 (size, size, 3).
+
+    Turned upright by its EXIF tag; transparency is laid over white; of an animation the first
+    frame. Pixels are averaged when it shrinks and interpolated (bicubic) when it grows.
+
+    Raises:
+        FileFormatError: Missing, truncated, no image, or more than ``MAX_PIXELS``.
+    """
+    try:
+        with warnings.catch_warnings():  # Pillow warns of odd metadata, which is not used here
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                return _square(path, image, size)
+    except FileFormatError:
+        raise
+    except FileNotFoundError as error:
+        raise FileFormatError(path, "no such file", hint="check the spelling") from error
+    except PermissionError as error:
+        raise FileFormatError(path, "no permission to read it") from error
+    except Image.DecompressionBombError as error:
+        raise _too_large(path) from error
+    except UnidentifiedImageError as error:
+        raise FileFormatError(path, "is not an image that can be read") from error
+    except UNREADABLE as error:
+        raise FileFormatError(path, f"is a damaged image ({_reason(error)})") from error
+
+
+def _square(path: Path, image: Image.Image, size: int) -> Picture:
+    """Crop, flatten and resize an open image."""
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise _too_large(path)
+    image.draft(None, (2 * size, 2 * size))  # a large JPEG is decoded at 1/2, 1/4 or 1/8
+    upright = ImageOps.exif_transpose(image)
+    side = min(upright.size)
+    left, top = (upright.width - side) // 2, (upright.height - side) // 2
+    square = flatten(upright.crop((left, top, left + side, top + side)))
+    if side != size:
+        kernel = Image.Resampling.BOX if side > size else Image.Resampling.BICUBIC
+        square = square.resize((size, size), kernel)
+    return np.array(square, dtype=np.uint8)
+
+
+def flatten(image: Image.Image) -> Image.Image:
+    """An image of any mode as opaque 8-bit RGB.
+
+    16-bit grey ends at 65535; floating-point grey at 1, or at 255 if anything is above 1.
+    """
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_eight_bits(image)).convert("RGB")
+    if image.has_transparency_data:
+        ground = Image.new("RGBA", image.size, (*BEHIND, 255))
+        return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
+    """Grey levels of a deep image, uint8 (H, W)."""
+    grey = np.nan_to_num(np.asarray(image).astype(np.float64))
+    top = 65535.0 if image.mode != "F" else 255.0 if grey.max() > 1 else 1.0
+    return np.rint(np.clip(grey / top, 0, 1) * 255).astype(np.uint8)
+
+
+def _too_large(path: Path) -> FileFormatError:
+    return FileFormatError(
+        path, f"has more than {MAX_PIXELS // 10**6} million pixels", hint="make it smaller first"
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """What Pillow said, on one line."""
+    return " ".join(str(error).split()) or type(error).__name__

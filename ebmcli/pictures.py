@@ -1,0 +1,261 @@
+"""Pictures to look at: labelled sheets, animations and heat maps, written as PNG or GIF.
+
+A picture is a uint8 array (S, S, 3), RGB. Files are written in one move (a temporary file in the
+same folder, then a rename); text goes into PNG chunks, so a sheet knows how it was made.
+"""
+
+import math
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngImageFile, PngInfo
+
+from ebmcli.errors import FileFormatError, OutputError, OutputExistsError
+
+Picture = NDArray[np.uint8]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+PAPER = (250, 250, 248)  # colours of sheets, chosen
+INK = (34, 34, 38)
+FAINT = (104, 104, 112)
+MARGIN = 12  # pixels round a sheet
+GAP = 8  # pixels between pictures
+LABEL_SIZE = 13  # pixels of type
+TITLE_SIZE = 17
+
+COLOR_MAP = np.array(  # viridis at 0, 1/8, ... 1: lightness grows evenly from violet to yellow
+    [
+        (68, 1, 84), (71, 44, 122), (59, 81, 139), (44, 113, 142), (33, 144, 141),
+        (39, 173, 129), (92, 200, 99), (170, 220, 50), (253, 231, 37),
+    ],
+    dtype=np.float64,
+)  # fmt: skip
+MAP_DEPTH = 12.0  # nats shown below the best node; chosen: exp(-12) is nothing
+MAP_WEIGHT = 0.6  # of the colours over the picture, chosen
+
+
+def labelled_grid(
+    images: Picture,
+    labels: Sequence[str],
+    *,
+    title: str = "",
+    columns: int | None = None,
+    scale: int = 2,
+) -> Image.Image:
+    """A sheet of pictures, row by row, each with its text below.
+
+    Args:
+        images: (N, S, S, 3), N at least 1.
+        labels: One per picture; "" for none, "\\n" starts a new line. Cut to the cell's width.
+        title: One line at the top, cut to the sheet's width.
+        columns: None chooses a sheet without gaps in its last row where one is near a square.
+        scale: Sheet pixels per picture pixel.
+    """
+    if len(images) == 0 or len(images) != len(labels):
+        raise ValueError(f"{len(images)} images with {len(labels)} labels")
+    columns = columns or even_columns(len(images))
+    rows = math.ceil(len(images) / columns)
+    font, large = _font(LABEL_SIZE), _font(TITLE_SIZE)
+    side = images.shape[1] * scale
+    lines = max(text.count("\n") + 1 if text else 0 for text in labels)
+    row_height = side + (lines * (LABEL_SIZE + 4) + 4 if lines else 0) + GAP
+    top = MARGIN + (TITLE_SIZE + 11 if title else 0)
+    width = 2 * MARGIN + columns * (side + GAP) - GAP
+    sheet = Image.new("RGB", (width, top + rows * row_height - GAP + MARGIN), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    if title:
+        draw.text((MARGIN, MARGIN - 2), shorten(title, large, width - 2 * MARGIN), INK, large)
+    for index, (picture, text) in enumerate(zip(images, labels, strict=True)):
+        left = MARGIN + index % columns * (side + GAP)
+        upper = top + index // columns * row_height
+        sheet.paste(enlarge(picture, scale), (left, upper))
+        for line, words in enumerate(text.split("\n")):
+            y = upper + side + 4 + line * (LABEL_SIZE + 4)
+            draw.text((left, y), shorten(words, font, side), FAINT, font)
+    return sheet
+
+
+def even_columns(count: int) -> int:
+    """Columns of a sheet: the first width from square to twice as wide that fills all rows."""
+    square = math.ceil(math.sqrt(count))
+    return next((w for w in range(square, 2 * square + 1) if count % w == 0), square)
+
+
+def enlarge(picture: Picture, scale: int) -> Image.Image:
+    """A picture with every pixel drawn as a square of ``scale`` pixels."""
+    image = Image.fromarray(picture)
+    return image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+
+
+def shorten(text: str, font: Font, width: int) -> str:
+    """The text, or as much of its beginning as fits into ``width`` pixels with "..." behind."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text.rstrip() + "...") > width:
+        text = text[:-1]
+    return text.rstrip() + "..." if text else ""
+
+
+def _font(size: int) -> Font:
+    """Pillow's own typeface, so that sheets look the same on every machine."""
+    return ImageFont.load_default(size=size)
+
+
+def heat_map(image: Picture, energy: NDArray[np.floating], *, scale: int = 4) -> Image.Image:
+    """An energy over positions, laid over the picture; bright is likely, a ring is the best node.
+
+    Args:
+        image: (S, S, 3).
+        energy: (n, n), nats: x slow and growing to the right, y fast and growing upwards. Its
+            corners are laid on the picture's corners: exact where positions are measured in the
+            picture, a plan view where a scene is seen at an angle.
+        scale: Sheet pixels per picture pixel.
+    """
+    side = image.shape[0] * scale
+    upright = np.asarray(energy, dtype=np.float64).T[::-1]  # rows from the top
+    depth = np.clip(upright - upright.min(), 0, MAP_DEPTH) / MAP_DEPTH
+    smooth = Image.fromarray(depth.astype(np.float32)).resize(
+        (side, side), Image.Resampling.BILINEAR
+    )
+    colors = color_map(1 - np.asarray(smooth))
+    plain = enlarge(image, scale)
+    over = Image.blend(plain, Image.fromarray(colors), MAP_WEIGHT)
+    row, column = divmod(int(upright.argmin()), upright.shape[1])
+    centre = ((column + 0.5) * side / upright.shape[1], (row + 0.5) * side / upright.shape[0])
+    _ring(over, centre, radius=max(4.0, side / upright.shape[0]))
+    sheet = Image.new("RGB", (2 * side + GAP + 2 * MARGIN, side + 2 * MARGIN + 30), PAPER)
+    sheet.paste(plain, (MARGIN, MARGIN))
+    sheet.paste(over, (MARGIN + side + GAP, MARGIN))
+    _color_bar(sheet, (MARGIN + side + GAP, MARGIN + side + 6), width=side)
+    return sheet
+
+
+def color_map(values: NDArray[np.floating]) -> Picture:
+    """Colours of numbers in [0, 1], any shape: violet, blue, green, yellow; uint8 (..., 3)."""
+    at = np.clip(values, 0, 1) * (len(COLOR_MAP) - 1)
+    knots = np.arange(len(COLOR_MAP))
+    channels = [np.interp(at, knots, COLOR_MAP[:, channel]) for channel in range(3)]
+    colors: Picture = np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
+    return colors
+
+
+def _ring(image: Image.Image, centre: tuple[float, float], *, radius: float) -> None:
+    """A dark ring with a light one inside: seen on any colour."""
+    draw = ImageDraw.Draw(image)
+    for grow, color in ((2, INK), (0, (255, 255, 255))):
+        r = radius + grow
+        box = (centre[0] - r, centre[1] - r, centre[0] + r, centre[1] + r)
+        draw.ellipse(box, outline=color, width=2)
+
+
+def _color_bar(sheet: Image.Image, corner: tuple[int, int], *, width: int) -> None:
+    """What the colours mean, in nats above the best node."""
+    left, top = corner
+    strip = np.tile(1 - np.linspace(0, 1, width), (8, 1))
+    sheet.paste(Image.fromarray(color_map(strip)), (left, top))
+    draw, font = ImageDraw.Draw(sheet), _font(LABEL_SIZE)
+    draw.text((left, top + 12), "0", FAINT, font)
+    ends = f"{MAP_DEPTH:.0f}+ nats"
+    draw.text((left + width - font.getlength(ends), top + 12), ends, FAINT, font)
+
+
+def write_png(
+    path: Path,
+    image: Image.Image | Picture,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write a PNG with text chunks, one per key; the same input gives the same bytes.
+
+    Args:
+        path: Its folder is made if missing.
+        image: Sheet or picture.
+        metadata: Keys of 1 to 79 Latin letters; values any text, here JSON.
+        overwrite: Replace an existing file.
+
+    Raises:
+        OutputExistsError: The file exists and was not to be overwritten.
+        OutputError: The folder cannot be written, or the disk is full.
+    """
+    sheet = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    info = PngInfo()
+    for key, value in (metadata or {}).items():
+        info.add_text(key, value)  # becomes iTXt where the value is not Latin-1
+    _write(path, lambda file: sheet.save(file, "PNG", pnginfo=info), overwrite=overwrite)
+
+
+def read_png_metadata(path: Path) -> dict[str, str]:
+    """The text chunks of a PNG.
+
+    Raises:
+        FileFormatError: Missing, damaged or no PNG.
+    """
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            assert isinstance(image, PngImageFile)
+            return {key: str(value) for key, value in image.text.items()}
+    except FileNotFoundError as error:
+        raise FileFormatError(path, "no such file", hint="check the spelling") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise FileFormatError(path, "is not a PNG that can be read") from error
+
+
+def write_gif(
+    path: Path,
+    frames: Sequence[Picture],
+    *,
+    milliseconds: int = 80,
+    hold: int = 1500,
+    comment: str = "",
+    overwrite: bool = False,
+) -> None:
+    """Write an animation that repeats for ever.
+
+    Args:
+        path: Its folder is made if missing.
+        frames: (H, W, 3) each, at least one.
+        milliseconds: How long each frame stays.
+        hold: How long the last one stays, milliseconds.
+        comment: Text inside the file, such as the command.
+        overwrite: Replace an existing file.
+
+    Raises:
+        OutputExistsError, OutputError: As :func:`write_png`.
+    """
+    palettes = [Image.fromarray(frame).quantize(256, dither=Image.Dither.NONE) for frame in frames]
+    times = [milliseconds] * (len(frames) - 1) + [hold]
+    settings = {"append_images": palettes[1:], "duration": times, "loop": 0}
+
+    def save(file: BinaryIO) -> None:
+        palettes[0].save(
+            file, "GIF", save_all=True, comment=comment.encode(), optimize=False, **settings
+        )
+
+    _write(path, save, overwrite=overwrite)
+
+
+def _write(path: Path, save: Callable[[BinaryIO], None], *, overwrite: bool) -> None:
+    """Fill a temporary file beside ``path``, then give it the name."""
+    if path.exists() and not overwrite:
+        raise OutputExistsError(path)
+    temporary = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            save(file)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except OSError as error:
+        hint = "choose another folder, or free some room"
+        raise OutputError(f"cannot write {path}: {error.strerror or error}", hint=hint) from error
+    finally:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)

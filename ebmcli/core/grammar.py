@@ -66,7 +66,7 @@ GRAMMAR = rf"""
     AT_MOST: "<="
     %ignore " "
 """
-OPERATOR = re.compile(r"[~&|*(]|->|\b(?:and|or|not|implies)\b")
+OPERATOR = re.compile(r"[~&|(]|->|\*(?= *[+.\d-])|\b(?:and|or|not|implies)\b")  # 2*3*a is one
 HINTS = {  # text at the wrong place -> what was probably meant
     "&&": "write & or the word and",
     "||": "write | or the word or",
@@ -77,10 +77,14 @@ HINTS = {  # text at the wrong place -> what was probably meant
     "∧": "write & or the word and",
     "\u2228": "write | or the word or",
     "→": "write -> or the word implies",
+    "⇒": "write -> or the word implies",
     "≥": "write >=",
     "≤": "write <=",
     '"': "write values without quotes: color=red",
     "'": "write values without quotes: color=red",
+    "“": "write values without quotes: color=red",
+    "\u2019": "write values without quotes: color=red",
+    "\u2212": "write the minus sign of the keyboard: -",
 }
 EXAMPLE = "expressions look like: old & ~wavy; color=red | size>0.4; position=(0.4,-0.2)"
 
@@ -102,7 +106,7 @@ def number(token: Token) -> float:
     """The value of a number token."""
     value = float(token)
     if not math.isfinite(value):
-        raise MisplacedError(f"{token} is too large a number", column_of(token))
+        raise MisplacedError(f"{token} is too large a number", column_of(token), EXAMPLE)
     return value
 
 
@@ -202,7 +206,7 @@ def check_text(source: str, shown: str) -> None:
             raise ExpressionError(problem, shown, column, hint=EXAMPLE)
     if len(source) > MAX_CHARACTERS:
         problem = f"{len(source):,} characters are more than {MAX_CHARACTERS:,}"
-        raise ExpressionError(problem, shown, MAX_CHARACTERS)
+        raise ExpressionError(problem, shown, MAX_CHARACTERS, hint="split the formula")
     for count, match in enumerate(OPERATOR.finditer(shown), start=1):
         if count > MAX_OPERATORS:
             problem = f"more than {MAX_OPERATORS} operators and brackets"
@@ -214,7 +218,7 @@ def wrong_token(error: UnexpectedInput, shown: str) -> ExpressionError:
     ended = isinstance(error, UnexpectedToken) and error.token.type == "$END"
     column = len(shown.rstrip()) if ended else error.pos_in_stream or 0
     accepted = accepted_at(error, shown)
-    found = word_at(shown, column)
+    found = "" if ended else word_at(shown, column)
     problem = f"expected {in_words(accepted)}, found {repr(found) if found else 'the end'}"
     return ExpressionError(problem, shown, column, hint=advice(accepted, shown, column))
 
@@ -252,6 +256,11 @@ def advice(accepted: set[str], shown: str, column: int) -> str:
         if shown.startswith(slip, column) or shown.startswith(slip, max(0, column - 1)):
             return meant
     word = word_at(shown, column)
+    joined = "AMPERSAND" in accepted  # a whole statement ends before the word
+    if joined and word == "*":
+        return "a weight comes before its concept: 1.5*old"
+    if joined and (word == "not" or word in (",", "+", ";")):
+        return "join statements by &, | or ->"
     if word.lower() != word and re.fullmatch(NAME, word.lower()):
         return f"names are written in lower case: {word.lower()}"
     if word in KEYWORDS:
@@ -260,6 +269,8 @@ def advice(accepted: set[str], shown: str, column: int) -> str:
         return "this ')' has no '('"
     if "STAR" in accepted and word[:1] in ("<", ">"):
         return "the concept comes first: size>0.4"
-    if "AMPERSAND" in accepted and re.match(r"\w", word):
+    if "NUMBER" in accepted and "NAME" not in accepted and re.fullmatch(NAME, word):
+        return "only numbers are compared by > and <; with a word write color=red"
+    if joined and re.match(r"\w", word):
         return "join statements by &, | or ->; a name has no spaces, as in wavy-hair"
     return EXAMPLE

@@ -1,0 +1,124 @@
+"""Numbers about many pictures: accuracies with errors, Frechet distance, variety, calibration.
+
+Notation: B pictures, F features; errors are standard errors of the mean.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A mean over seeds. ``seed_error`` is None with a single seed: nothing to compare."""
+
+    mean: float
+    seed_error: float | None  # standard deviation over seeds / sqrt(number of seeds)
+    binomial_error: float | None  # sqrt(p (1 - p) / n) over all pictures; None if no share
+    n: int  # pictures, all seeds together
+    n_seeds: int
+
+
+def share(per_seed: Sequence[Tensor]) -> Estimate:
+    """The share of True, one bool tensor (B,) per seed; every seed counts alike.
+
+    Raises:
+        ValueError: no seed, or a seed without pictures.
+    """
+    means = [float(right.double().mean()) for right in _checked(per_seed)]
+    n = sum(len(right) for right in per_seed)
+    mean = sum(means) / len(means)
+    return Estimate(
+        mean=mean,
+        seed_error=standard_error(means),
+        binomial_error=math.sqrt(mean * (1 - mean) / n),
+        n=n,
+        n_seeds=len(means),
+    )
+
+
+def average(per_seed: Sequence[Tensor]) -> Estimate:
+    """The mean of numbers, one tensor (B,) per seed; every seed counts alike."""
+    means = [float(numbers.double().mean()) for numbers in _checked(per_seed)]
+    return Estimate(
+        mean=sum(means) / len(means),
+        seed_error=standard_error(means),
+        binomial_error=None,
+        n=sum(len(numbers) for numbers in per_seed),
+        n_seeds=len(means),
+    )
+
+
+def standard_error(means: Sequence[float]) -> float | None:
+    """Sample standard deviation / sqrt(n), or None for fewer than two."""
+    if len(means) < 2:
+        return None
+    centre = sum(means) / len(means)
+    variance = sum((mean - centre) ** 2 for mean in means) / (len(means) - 1)
+    return math.sqrt(variance / len(means))
+
+
+def frechet_distance(left: Tensor, right: Tensor) -> float:
+    """Frechet distance of Gaussians fitted to features (B, F) and (B', F), float64.
+
+    With the features of an Inception network this is FID; ours are the judge's, so that values
+    compare among themselves only.
+
+    Raises:
+        ValueError: fewer than two pictures on a side.
+    """
+    if min(len(left), len(right)) < 2:
+        raise ValueError("a covariance needs at least two pictures")
+    left, right = left.double(), right.double()
+    covs = [torch.cov(side.T).view(side.shape[1], -1) for side in (left, right)]
+    return gaussian_frechet(left.mean(0), covs[0], right.mean(0), covs[1])
+
+
+def gaussian_frechet(mean: Tensor, cov: Tensor, other_mean: Tensor, other_cov: Tensor) -> float:
+    """Squared Frechet (2-Wasserstein) distance of two Gaussians.
+
+        d^2 = |m - m'|^2 + tr C + tr C' - 2 sum_i sqrt(lambda_i),
+        lambda_i the eigenvalues of C^(1/2) C' C^(1/2)
+
+    Source: Heusel et al. (2017), https://arxiv.org/abs/1706.08500
+    """
+    values, vectors = torch.linalg.eigh(cov)
+    root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+    product = torch.linalg.eigvalsh(root @ other_cov @ root)
+    cross = product.clamp_min(0).sqrt().sum()
+    total = (mean - other_mean).square().sum() + cov.trace() + other_cov.trace() - 2 * cross
+    return max(0.0, float(total))
+
+
+def pairwise_distance(features: Tensor) -> float:
+    """Variety: the mean Euclidean distance between two different rows of (B, F)."""
+    if len(features) < 2:
+        raise ValueError("a distance needs at least two pictures")
+    return float(torch.pdist(features.double()).mean())
+
+
+def calibration_error(confidence: Tensor, right: Tensor, *, n_bins: int = 15) -> float:
+    """Expected calibration error: how far confidence is from the share that is right.
+
+        ECE = sum_b (n_b / n) |mean confidence in bin b - share right in bin b|
+
+    Args:
+        confidence: Probabilities (B,) in [0, 1].
+        right: (B,) bool.
+        n_bins: Bins of equal width.
+
+    Source: Guo et al. (2017), https://arxiv.org/abs/1706.04599
+    """
+    bins = (confidence.double() * n_bins).long().clamp(0, n_bins - 1)
+    gap = torch.zeros(n_bins, dtype=torch.float64)
+    gap.index_add_(0, bins, confidence.double() - right.double())
+    return float(gap.abs().sum() / len(confidence))
+
+
+def _checked(per_seed: Sequence[Tensor]) -> Sequence[Tensor]:
+    if not per_seed or any(len(values) == 0 for values in per_seed):
+        raise ValueError("an estimate needs at least one seed and one picture per seed")
+    return per_seed

@@ -1,0 +1,101 @@
+"""Metrics against closed forms; tolerances are four standard errors."""
+
+import math
+
+import pytest
+import torch
+from torch import Generator
+
+from ebmcli.evaluation.metrics import (
+    average,
+    calibration_error,
+    frechet_distance,
+    gaussian_frechet,
+    pairwise_distance,
+    share,
+)
+
+
+@pytest.fixture
+def generator() -> Generator:
+    return Generator().manual_seed(0)
+
+
+def test_a_share_has_the_error_over_seeds_and_the_binomial_one() -> None:
+    """Means 0.5 and 1: standard deviation sqrt(1/8), error sqrt(1/8) / sqrt(2) = 1/4."""
+    seeds = [torch.tensor([True, False, True, False]), torch.ones(4, dtype=torch.bool)]
+    estimate = share(seeds)
+    assert (estimate.mean, estimate.n, estimate.n_seeds) == (0.75, 8, 2)
+    assert estimate.seed_error == pytest.approx(0.25)
+    assert estimate.binomial_error == pytest.approx(math.sqrt(0.75 * 0.25 / 8))
+
+
+def test_one_seed_has_no_error_over_seeds() -> None:
+    assert share([torch.ones(3, dtype=torch.bool)]).seed_error is None
+
+
+def test_an_average_of_numbers_has_no_binomial_error() -> None:
+    estimate = average([torch.tensor([1.0, 3.0]), torch.tensor([4.0])])
+    assert (estimate.mean, estimate.n, estimate.binomial_error) == (3.0, 3, None)
+
+
+@pytest.mark.parametrize("seeds", [[], [torch.zeros(0, dtype=torch.bool)]])
+def test_no_pictures_have_no_share(seeds: list[torch.Tensor]) -> None:
+    with pytest.raises(ValueError, match="at least one seed"):
+        share(seeds)
+
+
+def test_frechet_of_diagonal_gaussians_is_the_closed_form() -> None:
+    """Commuting covariances: |m - m'|^2 + sum (s - s')^2."""
+    scales, others = torch.tensor([1.0, 2.0, 0.5]).double(), torch.tensor([3.0, 1.0, 0.5]).double()
+    mean = torch.tensor([1.0, -1.0, 2.0]).double()
+    found = gaussian_frechet(
+        torch.zeros(3).double(), scales.square().diag(), mean, others.square().diag()
+    )
+    assert found == pytest.approx(6.0 + 4.0 + 1.0, abs=1e-9)
+
+
+def test_frechet_does_not_change_when_both_sides_are_rotated_or_swapped(
+    generator: Generator,
+) -> None:
+    rotation = torch.linalg.qr(torch.randn(4, 4, generator=generator).double()).Q
+    left = torch.randn(50, 4, generator=generator).double() * torch.tensor([1.0, 2, 3, 0])
+    right = torch.randn(60, 4, generator=generator).double() + 1
+    distance = frechet_distance(left, right)
+    assert frechet_distance(left @ rotation, right @ rotation) == pytest.approx(distance, rel=1e-6)
+    assert frechet_distance(right, left) == pytest.approx(distance, rel=1e-6)
+
+
+def test_frechet_of_samples_approaches_that_of_their_densities(generator: Generator) -> None:
+    """N(0, 1) and N(2, 9) in one dimension: 4 + (3 - 1)^2 = 8.
+
+    d^2 = (m - m')^2 + (s - s')^2 with errors sqrt(10 / n) of the difference of means and
+    sqrt(10 / 2n) of the difference of deviations, both multiplied by 2 * 2.
+    """
+    n = 20_000
+    left = torch.randn(n, 1, generator=generator)
+    right = 3 * torch.randn(n, 1, generator=generator) + 2
+    error = 4 * math.sqrt(10 / n + 5 / n)
+    assert frechet_distance(left, right) == pytest.approx(8.0, abs=4 * error)
+
+
+def test_frechet_of_equal_samples_is_zero_even_without_full_rank(generator: Generator) -> None:
+    few = torch.randn(5, 16, generator=generator)
+    assert frechet_distance(few, few.clone()) == pytest.approx(0, abs=1e-6)
+
+
+def test_pairwise_distance_counts_every_pair_once() -> None:
+    """Three corners of a right triangle with sides 3, 4, 5."""
+    assert pairwise_distance(torch.tensor([[0.0, 0], [3, 0], [0, 4]])) == pytest.approx(4.0)
+
+
+def test_calibration_error_of_a_constant_confidence() -> None:
+    """Confidence 0.9, right half of the time: 0.4."""
+    right = torch.tensor([True, False] * 10)
+    assert calibration_error(torch.full((20,), 0.9), right) == pytest.approx(0.4)
+
+
+def test_calibration_error_is_zero_for_honest_confidence() -> None:
+    confidence = torch.tensor([1.0] * 4 + [0.5] * 4)
+    right = torch.tensor([True] * 4 + [True, False] * 2)
+    assert calibration_error(confidence, right) == pytest.approx(0, abs=1e-12)

@@ -1,131 +1,219 @@
-"""Energies of a space and posteriors of its factors, as modules.
+"""Concepts: E(x | c) of one factor, learned in three ways.
 
-Notation: x noisy image (B, 3, S, S) in [-1, 1] plus noise; sigma (B,) its noise level; E0 the
-unconditional energy, E(x | c) the energy given the value c, p(k | x, sigma) the posterior over
-the K cells of a factor, pi_k its prior. All energies in nats. What ties them:
+Notation: x noisy image (B, 3, S, S), sigma (B,) its noise level, E0 the unconditional energy, k a
+cell of the factor (K cells), pi_k its prior, t (B, K) the cell weights of one value per image.
+All energies in nats. What ties them:
 
     E(x, sigma | k) = E0(x, sigma) - log p(k | x, sigma) + log pi_k
     sum_k pi_k exp(-E(x, sigma | k)) = exp(-E0(x, sigma))                       (exact)
+
+``posterior`` learns log p(k | x, sigma) and draws with the E0 of a shared base; ``conditional``
+learns a full E(x | c) with its own unconditional energy by label dropout, the paper's setting;
+``both`` holds one of each.
 """
 
-from collections.abc import Callable
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ebmcli.core.base_energy import BaseEnergy
+from ebmcli.core.conditioning import Conditioner
 from ebmcli.core.factors import Factor
 from ebmcli.core.gaussian import GaussianEnergy, input_scale
-from ebmcli.core.networks import EnergyNetwork, PosteriorNetwork, TrunkConfig
+from ebmcli.core.networks import PosteriorNetwork, TrunkConfig
+from ebmcli.errors import ConfigError
 
-NoisyEnergy = Callable[[Tensor, Tensor], Tensor]
+METHODS = ("posterior", "conditional", "both")
 
 
-class Concept(Protocol):
-    """What logic, sampling and inference ask of a trained concept."""
+class TrainedConcept(Protocol):
+    """What logic, sampling and inference ask of a concept."""
 
     factor: Factor
-    log_prior: Tensor
+    log_prior: Tensor  # log pi, (K,)
+    config: TrunkConfig
+    autocast: bool  # networks in bfloat16, sums in float32
 
     def log_posterior(self, x: Tensor, sigma: Tensor) -> Tensor:
         """log p(k | x, sigma) for every cell: (B, K)."""
         ...
 
     def log_ratio(self, x: Tensor, sigma: Tensor, target: Tensor) -> Tensor:
-        """log p(c | x, sigma) - log p(c) for one value per image, given as cell weights (B, K)."""
+        """log p(c | x, sigma) - log p(c), one value per image as cell weights (B, K): (B,)."""
+        ...
+
+    def load_state_dict(self, tensors: dict[str, Tensor]) -> object:
+        """Fill weights from a file."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Weights for a file."""
+        ...
+
+    def parameters(self) -> object:
+        """Trainable weights."""
+        ...
+
+    def eval(self) -> "nn.Module":
+        """Switch to use."""
         ...
 
 
-def network_input(gaussian: GaussianEnergy, x: Tensor, sigma: Tensor) -> Tensor:
-    """The scaled noisy image and the Wiener-denoised one, both centred: (B, 6, S, S)."""
-    mean = gaussian.mean.view_as(x[:1])
-    noisy = (x - mean) / input_scale(sigma)[:, None, None, None]
-    return torch.cat([noisy, gaussian.denoise(x, sigma) - mean], dim=1)
-
-
-class BaseEnergy(nn.Module):
-    """E0(x, sigma) = E_G(x, sigma) + (r sqrt(v) / sigma^2) f(u, w, sigma).
-
-    E_G is the exact energy of the noised Gaussian, r its posterior scale, sqrt(v) the input
-    scale. Then the denoiser x - sigma^2 dE0/dx is the Wiener filter minus r sqrt(v) df/dx: the
-    network learns only what is not Gaussian, with gradients of order one at every noise level.
-    """
-
-    def __init__(self, gaussian: GaussianEnergy, config: TrunkConfig) -> None:
-        super().__init__()
-        self.gaussian = gaussian
-        self.config = config
-        self.network = EnergyNetwork(config)
-        self.autocast = False
-
-    @property
-    def size(self) -> int:
-        """Pixels per side."""
-        return self.config.size
-
-    def potential(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """f(u, w, sigma): (B,), dimensionless."""
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
-            channels = network_input(self.gaussian, x, sigma)
-            channels = channels.contiguous(memory_format=torch.channels_last)
-            value: Tensor = self.network(channels, sigma)
-        return value.float()
-
-    def energy(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """E0(x, sigma): (B,), nats, for images (B, 3, S, S) and noise levels (B,)."""
-        scale = self.gaussian.posterior_scale(sigma) * input_scale(sigma) / sigma.square()
-        return self.gaussian.energy(x, sigma) + scale * self.potential(x, sigma)
-
-    def denoise(self, x: Tensor, sigma: Tensor, *, create_graph: bool = False) -> Tensor:
-        """D(x, sigma) = x - sigma^2 dE0/dx = Wiener(x) - r sqrt(v) df/dx: (B, 3, S, S)."""
-        with torch.enable_grad():
-            leaf = x.detach().requires_grad_()
-            total = self.potential(leaf, sigma).sum()
-            (gradient,) = torch.autograd.grad(total, leaf, create_graph=create_graph)
-        scale = self.gaussian.posterior_scale(sigma) * input_scale(sigma)
-        wiener = self.gaussian.denoise(x.detach(), sigma)
-        return wiener - scale[:, None, None, None] * gradient
-
-
 class PosteriorConcept(nn.Module):
-    """log p(k | x, sigma) by a network of its own; drawing uses the base it was trained beside.
+    """log p(k | x, sigma) by a network of its own, divided by a temperature per noise level.
 
     Args:
         factor: The factor whose cells the posterior speaks about.
-        gaussian: The Gaussian of the space, shared with the base, not trained.
         config: Shape of the network.
         log_prior: log pi, (K,).
     """
 
     log_prior: Tensor
-    temperature: Tensor
+
+    def __init__(self, factor: Factor, config: TrunkConfig, log_prior: Tensor) -> None:
+        super().__init__()
+        self.factor = factor
+        self.config = config
+        self.network = PosteriorNetwork(config, n_cells=factor.n_cells, n_channels=3)
+        self.register_buffer("log_prior", log_prior.clone())
+        self.autocast = False
+
+    def log_posterior(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """log p(k | x, sigma) = log softmax_k(logit_k + log pi_k): (B, K)."""
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
+            scaled = x / input_scale(sigma)[:, None, None, None]
+            logits = self.network(scaled.contiguous(memory_format=torch.channels_last), sigma)
+        return F.log_softmax(logits.float() + self.log_prior, dim=1)
+
+    def log_ratio(self, x: Tensor, sigma: Tensor, target: Tensor) -> Tensor:
+        """log sum_k t_k p(k | x, sigma) / pi_k: (B,)."""
+        ratio = self.log_posterior(x, sigma) - self.log_prior
+        return torch.logsumexp(ratio + target.clamp_min(1e-30).log(), dim=1)
+
+
+class ConditionalConcept(nn.Module):
+    """E(x, sigma | c) = E_G + (r sqrt(v) / sigma^2) f(u, w, sigma, c), and c may be "none".
+
+    The paper's setting: nothing is shared. The condition enters by gains and biases of every
+    block and, for positions and scalars, as maps beside the image.
+
+    Args:
+        factor: The factor.
+        config: Shape of the network.
+        log_prior: log pi, (K,).
+        gaussian: The Gaussian of the space.
+    """
+
+    log_prior: Tensor
+    cells: Tensor
 
     def __init__(
-        self, factor: Factor, gaussian: GaussianEnergy, config: TrunkConfig, log_prior: Tensor
+        self, factor: Factor, config: TrunkConfig, log_prior: Tensor, gaussian: GaussianEnergy
     ) -> None:
         super().__init__()
         self.factor = factor
         self.config = config
-        self.gaussian = gaussian
-        self.network = PosteriorNetwork(config, n_cells=factor.n_cells)
-        self.register_buffer("log_prior", log_prior)
+        self.conditioner = Conditioner(factor, config)
+        self.body = BaseEnergy(gaussian, config, n_maps=self.conditioner.n_maps)
+        self.register_buffer("log_prior", log_prior.clone())
+        self.register_buffer("cells", torch.eye(factor.n_cells), persistent=False)
         self.autocast = False
 
     @property
-    def size(self) -> int:
-        """Pixels per side."""
-        return self.config.size
+    def own_gaussian(self) -> GaussianEnergy:
+        """The Gaussian the energy starts from."""
+        return self.body.gaussian
+
+    def energy(self, x: Tensor, sigma: Tensor, target: Tensor) -> Tensor:
+        """E(x, sigma | c), c as cell weights (B, K); all zero means "none": (B,)."""
+        self.body.autocast = self.autocast
+        vector, maps = self.conditioner(target)
+        return self.body.energy(x, sigma, vector, maps)
+
+    def denoise(
+        self, x: Tensor, sigma: Tensor, target: Tensor, *, create_graph: bool = False
+    ) -> Tensor:
+        """D(x, sigma | c) (B, 3, S, S)."""
+        self.body.autocast = self.autocast
+        vector, maps = self.conditioner(target)
+        return self.body.denoise(x, sigma, vector, maps, create_graph=create_graph)
+
+    def unconditional(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """E(x, sigma | none): (B,)."""
+        return self.energy(x, sigma, torch.zeros(len(x), self.factor.n_cells, device=x.device))
 
     def log_posterior(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """log p(k | x, sigma): (B, K)."""
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
-            channels = network_input(self.gaussian, x, sigma)
-            channels = channels.contiguous(memory_format=torch.channels_last)
-            logits = self.network(channels, sigma)
-        return F.log_softmax(logits.float() + self.log_prior, dim=1)
+        """log softmax_k(log pi_k - E(x, sigma | k)): K evaluations, (B, K)."""
+        columns = [
+            self.energy(x, sigma, cell.expand(len(x), -1))
+            for cell in self.cells  # one pass per cell: the price of this method
+        ]
+        return F.log_softmax(self.log_prior - torch.stack(columns, dim=1), dim=1)
 
     def log_ratio(self, x: Tensor, sigma: Tensor, target: Tensor) -> Tensor:
-        """log sum_k t_k p(k | x, sigma) / pi_k, with t the cell weights of a value (B, K)."""
-        ratio = self.log_posterior(x, sigma) - self.log_prior
-        return torch.logsumexp(ratio + target.clamp_min(1e-30).log(), dim=1)
+        """E(x, sigma | none) - E(x, sigma | c): (B,)."""
+        return self.unconditional(x, sigma) - self.energy(x, sigma, target)
+
+
+class BothConcept(nn.Module):
+    """A conditional energy for drawing and a posterior for logic and reading values, one file."""
+
+    log_prior: Tensor
+
+    def __init__(
+        self, factor: Factor, config: TrunkConfig, log_prior: Tensor, gaussian: GaussianEnergy
+    ) -> None:
+        super().__init__()
+        self.factor = factor
+        self.config = config
+        self.conditional = ConditionalConcept(factor, config, log_prior, gaussian)
+        self.posterior = PosteriorConcept(factor, config, log_prior)
+        self.register_buffer("log_prior", log_prior.clone())
+        self.autocast = False
+
+    @property
+    def own_gaussian(self) -> GaussianEnergy:
+        """The Gaussian the conditional energy starts from."""
+        return self.conditional.body.gaussian
+
+    def log_posterior(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """The posterior's log p(k | x, sigma): (B, K)."""
+        self.posterior.autocast = self.autocast
+        return self.posterior.log_posterior(x, sigma)
+
+    def log_ratio(self, x: Tensor, sigma: Tensor, target: Tensor) -> Tensor:
+        """The conditional energy's E(x | none) - E(x | c): (B,)."""
+        self.conditional.autocast = self.autocast
+        return self.conditional.log_ratio(x, sigma, target)
+
+    def unconditional(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """The conditional energy's own E0: (B,)."""
+        self.conditional.autocast = self.autocast
+        return self.conditional.unconditional(x, sigma)
+
+
+def build_concept(
+    method: str,
+    factor: Factor,
+    config: TrunkConfig,
+    *,
+    log_prior: Tensor,
+    gaussian: GaussianEnergy | None = None,
+    n_components: int = 0,
+) -> PosteriorConcept | ConditionalConcept | BothConcept:
+    """A concept of a method in METHODS, with fresh weights.
+
+    ``gaussian`` is needed by all but ``posterior``; without it a blank one with ``n_components``
+    is made, to be filled from a file.
+    """
+    if method == "posterior":
+        return PosteriorConcept(factor, config, log_prior)
+    if gaussian is None:
+        gaussian = GaussianEnergy.blank(3 * config.size**2, n_components)
+    if method == "conditional":
+        return ConditionalConcept(factor, config, log_prior, gaussian)
+    if method == "both":
+        return BothConcept(factor, config, log_prior, gaussian)
+    raise ConfigError(f"unknown method {method!r}", hint=f"known: {', '.join(METHODS)}")

@@ -6,6 +6,7 @@ second derivative 5 to 18 times slower on a CPU. Smooth activations (SiLU) throu
 training differentiates the gradient of an energy once more.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -38,7 +39,8 @@ class TrunkConfig:
     @property
     def side(self) -> int:
         """Side of the coarsest feature map."""
-        return self.size // (self.unshuffle * 2 ** (len(self.widths) - 1))
+        side: int = self.size // (self.unshuffle * 2 ** (len(self.widths) - 1))
+        return side
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types for a file header."""
@@ -47,7 +49,10 @@ class TrunkConfig:
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "TrunkConfig":
         """The inverse of :meth:`to_dict`."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()})
+        known: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()
+        }
+        return cls(**known)
 
 
 class ResidualBlock(nn.Module):
@@ -66,7 +71,8 @@ class ResidualBlock(nn.Module):
         """Features (B, width, s, s) and conditioning (B, E) -> features of the same shape."""
         gain, bias = self.film(condition)[:, :, None, None].chunk(2, dim=1)
         hidden = self.first(F.silu(x)) * (1 + gain) + bias
-        return x + self.scale * self.second(F.silu(hidden))
+        changed: Tensor = x + self.scale * self.second(F.silu(hidden))
+        return changed
 
 
 class Trunk(nn.Module):
@@ -95,8 +101,7 @@ class Trunk(nn.Module):
             for width, depth in zip(widths, config.depths, strict=True)
         )
         self.downs = nn.ModuleList(
-            nn.Conv2d(a, b, 3, stride=2, padding=1)
-            for a, b in zip(widths[:-1], widths[1:], strict=True)
+            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in itertools.pairwise(widths)
         )
         line = torch.linspace(-1, 1, config.size // config.unshuffle)
         grid = torch.stack(torch.meshgrid(line, line, indexing="ij"))[None]

@@ -4,6 +4,7 @@ Notation: x (B, C, H, W) the states, sigma_1 > ... > sigma_n the noise levels, E
 energy of noised images, D(x, sigma) = x - sigma^2 dE/dx its denoiser. A chain is one image.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -56,7 +57,8 @@ def noise_levels(
         raise ValueError(f"at least 2 noise levels are needed, got {n}")
     ramp = torch.linspace(0, 1, n)
     ends = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
-    return (ends[0] + ramp * (ends[1] - ends[0])) ** rho
+    levels: Tensor = (ends[0] + ramp * (ends[1] - ends[0])) ** rho
+    return levels
 
 
 def langevin_step(
@@ -105,7 +107,7 @@ def exponential_langevin_step(
     per_image = sigma.view(-1, 1, 1, 1)
     gradient = energy_gradient(at_noise_level(energy, sigma), x)
     denoised = x - per_image.square() * gradient
-    keep = torch.tensor(-step).exp().item()
+    keep = math.exp(-step)
     return denoised + keep * (x - denoised) + per_image * (1 - keep**2) ** 0.5 * noise
 
 
@@ -164,9 +166,7 @@ def annealed_chain(
             levels = torch.full((len(x),), sigma, device=x.device)
             for _ in range(n_corrector):
                 fresh = noise.draw().to(x)
-                x = exponential_langevin_step(
-                    energy, x, levels, step=corrector_step, noise=fresh
-                )
+                x = exponential_langevin_step(energy, x, levels, step=corrector_step, noise=fresh)
         x, denoised, value = heun_step(energy, x, sigma, sigma_next)
         x = x.detach()
         yield ChainState(level=level, sigma=sigma, x=x, denoised=denoised.detach(), energy=value)

@@ -34,7 +34,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("n_steps", "batch_size", "learning_rate", "gradient_clip"):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:  # NaN too
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
         if not 0 <= self.ema_limit < 1:
             raise ConfigError(f"ema_limit must be in [0, 1), got {self.ema_limit}")

@@ -1,0 +1,124 @@
+"""Numbers about an energy or a concept on images it was not trained on, per noise level.
+
+Notation: x0 held-out images, x = x0 + sigma n with noise n from a fixed seed, so that two models
+are compared on the same noisy images.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from ebmcli.core.concepts import TrainedConcept
+from ebmcli.core.factors import Factor
+from ebmcli.core.objective import add_noise, cross_entropy, denoising_loss
+from ebmcli.core.targets import cell_weights
+from ebmcli.training.images import TrainingImages
+
+LOSS_SIGMAS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
+POSTERIOR_SIGMAS = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
+N_BINS = 15  # of the calibration error
+BATCH = 64
+
+Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]  # x, sigma, labels -> D
+
+
+@dataclass(frozen=True, kw_only=True)
+class PosteriorQuality:
+    """How well log p(k | x, sigma) does at one noise level."""
+
+    sigma: float
+    accuracy: float  # names: share of right MAP cells; numbers: share within one spacing
+    mean_error: float | None  # numbers: mean |MAP - value| per coordinate, in the factor's unit
+    log_loss: float  # cross-entropy with the cell weights, nats
+    calibration_error: float  # expected calibration error of the MAP cell's probability
+
+
+def loss_per_level(
+    denoise: Denoiser,
+    scale: Callable[[Tensor], Tensor],
+    images: TrainingImages,
+    *,
+    sigmas: Sequence[float] = LOSS_SIGMAS,
+) -> dict[float, float]:
+    """Mean denoising loss of held-out images at each noise level; 1 is the Gaussian's."""
+    losses = {}
+    for sigma in sigmas:
+        generator = Generator().manual_seed(0)
+        total = 0.0
+        for index in batches(len(images)):
+            x0, labels = images.take(index)
+            levels = torch.full((len(x0),), sigma, device=x0.device)
+            x = add_noise(x0, levels, generator=generator)
+            denoised = denoise(x, levels, labels).detach()
+            total += float(denoising_loss(denoised, x0, scale(levels)).sum())
+        losses[sigma] = total / len(images)
+    return losses
+
+
+def posterior_quality(
+    concept: TrainedConcept,
+    images: TrainingImages,
+    *,
+    sigmas: Sequence[float] = POSTERIOR_SIGMAS,
+) -> list[PosteriorQuality]:
+    """Accuracy, log loss and calibration of a concept on held-out images."""
+    return [_quality_at(concept, images, sigma) for sigma in sigmas]
+
+
+def batches(n: int) -> list[Tensor]:
+    """The indices 0 to n - 1 in batches."""
+    return [torch.arange(start, min(start + BATCH, n)) for start in range(0, n, BATCH)]
+
+
+def _quality_at(concept: TrainedConcept, images: TrainingImages, sigma: float) -> PosteriorQuality:
+    generator = Generator().manual_seed(0)
+    rights, errors, log_losses, confidences, hits = [], [], [], [], []
+    for index in batches(len(images)):
+        x0, labels = images.take(index)
+        levels = torch.full((len(x0),), sigma, device=x0.device)
+        with torch.no_grad():
+            log_q = concept.log_posterior(add_noise(x0, levels, generator=generator), levels)
+        target = cell_weights(concept.factor, labels)
+        confidence, cell = log_q.exp().max(1)
+        right, error = _right(concept.factor, cell, labels, target)
+        rights.append(right)
+        errors.append(error)
+        log_losses.append(cross_entropy(log_q, target))
+        confidences.append(confidence)
+        hits.append(target.gather(1, cell[:, None])[:, 0])
+    named = concept.factor.kind in ("categorical", "binary")
+    return PosteriorQuality(
+        sigma=sigma,
+        accuracy=float(torch.cat(rights).float().mean()),
+        mean_error=None if named else float(torch.cat(errors).mean()),
+        log_loss=float(torch.cat(log_losses).mean()),
+        calibration_error=calibration_error(torch.cat(confidences), torch.cat(hits)),
+    )
+
+
+def _right(factor: Factor, cell: Tensor, labels: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Which MAP cells are right, and the mean error per coordinate of numbers."""
+    if factor.kind in ("categorical", "binary"):
+        right = cell == labels
+        return right, torch.zeros_like(right, dtype=torch.float32)
+    values = torch.tensor([factor.cell_value(k) for k in range(target.shape[1])])
+    found = values.to(labels.device)[cell].view(len(labels), -1)
+    distance = (found - labels.view(len(labels), -1)).abs()
+    return (distance <= factor.spacing).all(1), distance.mean(1)
+
+
+def calibration_error(confidence: Tensor, hit: Tensor) -> float:
+    """Expected calibration error: mean |confidence - hit rate| over bins of equal width.
+
+    Args:
+        confidence: Probability given to the answer (N,), in [0, 1].
+        hit: How far the answer is right (N,), in [0, 1].
+
+    Source: Guo et al. (2017).
+    """
+    bins = (confidence * N_BINS).long().clamp(0, N_BINS - 1)
+    gaps = torch.zeros(N_BINS, dtype=torch.float64)
+    gaps.index_add_(0, bins.cpu(), (confidence - hit).double().cpu())
+    return float(gaps.abs().sum() / len(confidence))

@@ -1,0 +1,177 @@
+"""What one update minimises, for a base and for each method of training a concept.
+
+Notation: x0 clean images, x = x0 + sigma n, D the denoiser of an energy, r its scale, t (B, K)
+cell weights of the labels, q the posterior. Every objective draws its own batch, noise levels and
+noise from the generator it is given.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from ebmcli.core.base_energy import BaseEnergy
+from ebmcli.core.concepts import BothConcept, ConditionalConcept, PosteriorConcept
+from ebmcli.core.objective import (
+    SIGMA_MAX,
+    SIGMA_MIN,
+    add_noise,
+    cross_entropy,
+    denoising_loss,
+    draw_noise_levels,
+)
+from ebmcli.core.targets import cell_weights
+from ebmcli.errors import ConfigError
+from ebmcli.training.images import TrainingImages
+from ebmcli.training.loop import Losses, Objective
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """Weights of the parts of a loss."""
+
+    score_weight: float = 0.3  # of the denoising loss of base + posterior, method posterior
+    score_batch: int = 8  # images of each batch that enter it
+    label_dropout: float = 0.15  # share of images trained without label, method conditional
+    ratio_weight: float = 0.02  # of the squared gap between both log ratios (nats), method both
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_dropout < 1:
+            raise ConfigError(f"label_dropout must be in [0, 1), got {self.label_dropout}")
+        for name in ("score_weight", "score_batch", "ratio_weight"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
+
+
+def base_objective(base: BaseEnergy, images: TrainingImages, *, batch_size: int) -> Objective:
+    """Denoising score matching of the energy of a space."""
+
+    def objective(generator: Generator) -> Losses:
+        x0, _ = images.draw(batch_size, generator=generator)
+        sigma = draw_noise_levels(batch_size, generator=generator).to(x0.device)
+        x = add_noise(x0, sigma, generator=generator)
+        denoised = base.denoise(x, sigma, create_graph=True)
+        loss = denoising_loss(denoised, x0, base.gaussian.posterior_scale(sigma)).mean()
+        return {"loss": loss, "sigma": sigma.max()}
+
+    return objective
+
+
+def posterior_objective(
+    concept: PosteriorConcept,
+    images: TrainingImages,
+    *,
+    batch_size: int,
+    config: ObjectiveConfig,
+    base: BaseEnergy | None = None,
+) -> Objective:
+    """Cross-entropy of log p(k | x, sigma), plus denoising by E0 - log q + log pi.
+
+    Cross-entropy makes the posterior right on average; the second term makes its *gradient* right,
+    which is what drawing uses. The base is frozen.
+
+    Source: Chao et al. (2022), Denoising likelihood score matching, for the second term.
+    """
+
+    def objective(generator: Generator) -> Losses:
+        x0, labels = images.draw(batch_size, generator=generator)
+        target = cell_weights(concept.factor, labels)
+        sigma = spread_noise_levels(batch_size, generator=generator).to(x0.device)
+        x = add_noise(x0, sigma, generator=generator)
+        entropy = cross_entropy(concept.log_posterior(x, sigma), target).mean()
+        losses = {"loss": entropy, "cross_entropy": entropy, "sigma": sigma.max()}
+        if base is not None and config.score_weight > 0:
+            part = slice(0, config.score_batch)
+            score = _posterior_score_loss(concept, base, x0[part], target[part], generator)
+            losses |= {"loss": entropy + config.score_weight * score, "denoising": score}
+        return losses
+
+    return objective
+
+
+def _posterior_score_loss(
+    concept: PosteriorConcept, base: BaseEnergy, x0: Tensor, target: Tensor, generator: Generator
+) -> Tensor:
+    """Mean denoising loss of D = D0 + sigma^2 d/dx log (q_c / pi_c), D0 of the frozen base."""
+    sigma = draw_noise_levels(len(x0), generator=generator).to(x0.device)
+    x = add_noise(x0, sigma, generator=generator)
+    plain = base.denoise(x, sigma).detach()
+    leaf = x.detach().requires_grad_()
+    ratio = concept.log_ratio(leaf, sigma, target)
+    (slope,) = torch.autograd.grad(ratio.sum(), leaf, create_graph=True)
+    denoised = plain + sigma.square()[:, None, None, None] * slope
+    return denoising_loss(denoised, x0, base.gaussian.posterior_scale(sigma)).mean()
+
+
+def conditional_objective(
+    concept: ConditionalConcept,
+    images: TrainingImages,
+    *,
+    batch_size: int,
+    config: ObjectiveConfig,
+) -> Objective:
+    """Denoising score matching of E(x, sigma | c), with labels dropped now and then."""
+
+    def objective(generator: Generator) -> Losses:
+        x0, target = _draw_with_dropout(concept, images, batch_size, config, generator)
+        sigma = draw_noise_levels(batch_size, generator=generator).to(x0.device)
+        x = add_noise(x0, sigma, generator=generator)
+        denoised = concept.denoise(x, sigma, target, create_graph=True)
+        scale = concept.body.gaussian.posterior_scale(sigma)
+        loss = denoising_loss(denoised, x0, scale).mean()
+        return {"loss": loss, "sigma": sigma.max()}
+
+    return objective
+
+
+def both_objective(
+    concept: BothConcept, images: TrainingImages, *, batch_size: int, config: ObjectiveConfig
+) -> Objective:
+    """The losses of both parts, and the square of the gap between their log ratios.
+
+    The gap E(x | none) - E(x | c) - log (q_c / pi_c) ties the conditional energy to the posterior:
+    the cross-entropy has seen how likely each value is, which score matching does not see.
+    """
+    first = conditional_objective(concept.conditional, images, batch_size=batch_size, config=config)
+    second = posterior_objective(
+        concept.posterior, images, batch_size=4 * batch_size, config=config
+    )
+
+    def objective(generator: Generator) -> Losses:
+        one, two = first(generator), second(generator)
+        x0, labels = images.draw(max(1, batch_size // 4), generator=generator)
+        sigma = spread_noise_levels(len(x0), generator=generator).to(x0.device)
+        x = add_noise(x0, sigma, generator=generator)
+        target = cell_weights(concept.factor, labels)
+        with torch.no_grad():
+            known = concept.posterior.log_ratio(x, sigma, target)
+        gap = (concept.conditional.log_ratio(x, sigma, target) - known).square().mean()
+        return {
+            "loss": one["loss"] + two["loss"] + config.ratio_weight * gap,
+            "denoising": one["loss"],
+            "cross_entropy": two["cross_entropy"],
+            "ratio_gap": gap,
+            "sigma": torch.maximum(one["sigma"], two["sigma"]),
+        }
+
+    return objective
+
+
+def _draw_with_dropout(
+    concept: ConditionalConcept,
+    images: TrainingImages,
+    n: int,
+    config: ObjectiveConfig,
+    generator: Generator,
+) -> tuple[Tensor, Tensor]:
+    """Images and their cell weights, zero where the label is dropped."""
+    x0, labels = images.draw(n, generator=generator)
+    kept = torch.rand(n, generator=generator).to(x0.device) >= config.label_dropout
+    return x0, cell_weights(concept.factor, labels) * kept[:, None]
+
+
+def spread_noise_levels(n: int, *, generator: Generator) -> Tensor:
+    """sigma (n,), ln sigma uniform over the range: a posterior is asked at every level alike."""
+    low, high = math.log(SIGMA_MIN), math.log(SIGMA_MAX)
+    return (low + (high - low) * torch.rand(n, generator=generator)).exp()

@@ -1,0 +1,168 @@
+"""Training requests, checked and resolved before anything runs or is written."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ebmcli.core.concepts import METHODS
+from ebmcli.core.factors import Factor
+from ebmcli.datasets.hdf5 import DatasetInfo, read_info
+from ebmcli.errors import ConfigError, OutputExistsError, UnknownNameError, UsageError
+from ebmcli.registry import Registry, check_name, read_registry
+from ebmcli.workflows.device import resolve_device
+from ebmcli.workflows.settings import Settings, changed, default_settings
+
+MIN_IMAGES = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest:
+    """What ``ebm train-base`` and ``ebm train`` were asked for."""
+
+    name: str
+    data: Path
+    registry: Path
+    factor: str | None = None  # a concept's; None: the factor of the concept's own name
+    method: str = "posterior"
+    base: str | None = None  # None: the only base of the space
+    minutes: float | None = None
+    steps: int | None = None
+    assignments: tuple[str, ...] = ()  # key=value
+    device: str = "auto"
+    precision: str = "auto"
+    seed: int = 0
+    resume: bool = False
+    overwrite: bool = False
+    command: str = ""  # as typed, for the record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A request, resolved: what would run. ``ebm train --dry-run`` shows it."""
+
+    kind: str  # base or concept
+    request: TrainRequest
+    info: DatasetInfo
+    factor: Factor | None
+    method: str  # of a concept, or "base"
+    base: str | None
+    settings: Settings
+    folder: Path
+    weights: Path
+    device: torch.device
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, for people and for config.json."""
+        return {
+            "kind": self.kind,
+            "name": self.request.name,
+            "space": self.info.space,
+            "data": str(self.request.data),
+            "data_digest": self.info.digest,
+            "factor": self.factor.to_dict() if self.factor else None,
+            "method": self.method,
+            "base": self.base,
+            "seed": self.request.seed,
+            "device": str(self.device),
+            "folder": str(self.folder),
+            "weights": str(self.weights),
+            "settings": self.settings.to_dict(),
+        }
+
+
+def plan_base(request: TrainRequest) -> Plan:
+    """Check a request for a base and resolve it; nothing is written."""
+    return _plan(request, kind="base", method="base")
+
+
+def plan_concept(request: TrainRequest) -> Plan:
+    """Check a request for a concept and resolve it; nothing is written."""
+    if request.method not in METHODS:
+        raise UnknownNameError("method", request.method, METHODS)
+    return _plan(request, kind="concept", method=request.method)
+
+
+def _plan(request: TrainRequest, *, kind: str, method: str) -> Plan:
+    check_name(request.name)
+    registry = read_registry(request.registry)
+    info = read_info(request.data)
+    if info.n_images < MIN_IMAGES:
+        hint = "render or import more"
+        raise UsageError(f"{info.n_images} images are too few, {MIN_IMAGES} at least", hint=hint)
+    _refuse_existing(registry, kind, request)
+    factor = _factor(request, info) if kind == "concept" else None
+    base = _base(request, registry, info.space) if kind == "concept" else None
+    settings = changed(default_settings(method, size=info.size), request.assignments)
+    if request.steps is not None:
+        training = replace(settings.training, n_steps=request.steps)
+        settings = replace(settings, training=training)
+    elif request.minutes is not None and request.minutes <= 0:
+        raise ConfigError(f"--minutes must be positive, got {request.minutes:g}")
+    folder = registry.path.parent
+    return Plan(
+        kind=kind,
+        request=request,
+        info=info,
+        factor=factor,
+        method=method,
+        base=base,
+        settings=settings,
+        folder=folder / "runs" / request.name,
+        weights=folder / "checkpoints" / f"{request.name}.safetensors",
+        device=resolve_device(request.device),
+    )
+
+
+def _refuse_existing(registry: Registry, kind: str, request: TrainRequest) -> None:
+    known = registry.bases if kind == "base" else registry.concepts
+    if request.name in known and not request.overwrite:
+        hint = f"add --overwrite to replace it, or keep it: ebm rename {request.name} NEW"
+        raise OutputExistsError(f"{kind} {request.name} of {registry.path}", hint=hint)
+
+
+def _factor(request: TrainRequest, info: DatasetInfo) -> Factor:
+    name = request.factor or request.name
+    if name not in info.factors:
+        hint = "" if request.factor else f"say which with --factor: {', '.join(info.factors)}"
+        raise UnknownNameError(
+            "factor", name, list(info.factors), where=f" in {info.path}", hint=hint
+        )
+    return info.factors[name]
+
+
+def _base(request: TrainRequest, registry: Registry, space: str) -> str | None:
+    """The base a concept is trained on: the one asked for, or the only one of its space."""
+    if request.base is not None:
+        record = registry.get("base", request.base)
+        if record.space != space:
+            problem = f"base {record.name} is of {record.space}, the data of {space}"
+            raise UsageError(problem, hint=f"train one: ebm train-base {space} --data FILE")
+        return record.name
+    fitting = [record.name for record in registry.bases.values() if record.space == space]
+    if len(fitting) > 1:
+        hint = f"choose one with --base: {', '.join(fitting)}"
+        raise UsageError(f"{len(fitting)} bases of {space}", hint=hint)
+    if not fitting and request.method == "posterior":
+        hint = f"train one: ebm train-base {space} --data {request.data}"
+        raise UsageError(f"no base of {space} in {registry.path}", hint=hint)
+    return fitting[0] if fitting else None
+
+
+def steps_set(request: TrainRequest) -> bool:
+    """Has the number of updates been asked for by ``--set``?"""
+    return any(text.startswith("n_steps=") for text in request.assignments)
+
+
+def resume_command(plan: Plan) -> str:
+    """The command that goes on with an interrupted run."""
+    request = plan.request
+    words = ["ebm", "train-base" if plan.kind == "base" else "train", request.name]
+    words += ["--data", str(request.data)]
+    if plan.kind == "concept":
+        words += ["--factor", plan.factor.name if plan.factor else "", "--method", plan.method]
+        words += ["--base", plan.base] if plan.base else []
+    words += ["--seed", str(request.seed)] if request.seed else []
+    words += ["--registry", str(request.registry), "--resume"]
+    return " ".join(words + (["--overwrite"] if request.overwrite else []))

@@ -1,0 +1,227 @@
+"""From a dataset file to a trained base or concept: run, checkpoint, held-out numbers, record."""
+
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import ebmcli
+from ebmcli.checkpoint import write_checkpoint
+from ebmcli.core.base_energy import BaseEnergy
+from ebmcli.core.concepts import PosteriorConcept
+from ebmcli.core.factors import Factor
+from ebmcli.core.networks import parameter_count
+from ebmcli.datasets.hdf5 import read_images, read_labels
+from ebmcli.errors import ConfigError
+from ebmcli.registry import Record, edit_registry, read_registry
+from ebmcli.training.images import TrainingImages
+from ebmcli.training.loop import Objective, StepReport, TrainingState
+from ebmcli.workflows.builders import (
+    Built,
+    build_base,
+    build_trained_concept,
+    held_out_numbers,
+)
+from ebmcli.workflows.device import resolve_precision
+from ebmcli.workflows.loading import Concept, load_base
+from ebmcli.workflows.plans import Plan, resume_command, steps_set
+from ebmcli.workflows.runs import Run, open_run, train_to_end
+from ebmcli.workflows.settings import Settings, changed
+
+DEFAULT_MINUTES = {"base": 30.0, "concept": 8.0}  # chosen: what a laptop can spare
+WARM_UP_UPDATES, TIMED_UPDATES = 3, 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What a finished run left."""
+
+    record: Record
+    weights: Path
+    seconds: float
+
+
+def load_images(plan: Plan, factor: Factor | None) -> tuple[TrainingImages, TrainingImages]:
+    """The images to train on, and the last twentieth (64 to 2,000), which is held out."""
+    info = plan.info
+    images = torch.from_numpy(read_images(info.path, 0, info.n_images))
+    labels = None
+    if factor is not None:
+        labels = torch.from_numpy(read_labels(info.path, factor.name, 0, info.n_images))
+    held = min(2000, max(64, info.n_images // 20), info.n_images // 2)
+    return TrainingImages(images, labels, device=plan.device).split(held)
+
+
+def train(plan: Plan, *, report: Callable[[StepReport], None]) -> Trained:
+    """Run a plan to its end, evaluate on held-out images, save, register.
+
+    Raises:
+        InterruptedRun: Ctrl-C; the run can be resumed.
+        DivergedError: Numbers became infinite; the last good checkpoint is kept.
+    """
+    start = time.monotonic()
+    registry = read_registry(plan.request.registry)
+    images, held = load_images(plan, plan.factor)
+    base = load_base(registry, plan.base, device=plan.device) if plan.base else None
+    run, plan = _opened(plan, images, base)
+    autocast = bool(run.config["autocast"])
+    built = _build(plan, images, base, autocast=autocast)
+    state = TrainingState(built.network, plan.settings.training, seed=plan.request.seed)
+    train_to_end(run, state, built.objective, plan.settings.training, report=report)
+    state.use_average()
+    seconds = time.monotonic() - start
+    return _finished(plan, built.network, held, base, seconds)
+
+
+def _opened(plan: Plan, images: TrainingImages, base: BaseEnergy | None) -> tuple[Run, Plan]:
+    """The run's folder; on resume its own settings, else the number of steps for the minutes."""
+    request = plan.request
+    if not request.resume:
+        autocast = resolve_precision(request.precision, plan.device)
+        if request.steps is None and not steps_set(request):
+            minutes = request.minutes or DEFAULT_MINUTES[plan.kind]
+            n_steps = steps_in(minutes, plan, images, base, autocast=autocast)
+            training = replace(plan.settings.training, n_steps=n_steps)
+            plan = replace(plan, settings=replace(plan.settings, training=training))
+        config = plan.to_dict() | {"autocast": autocast, "resume_command": resume_command(plan)}
+    else:
+        config = {}
+    run = Run(folder=plan.folder, name=request.name, space=plan.info.space, config=config)
+    run = open_run(run, resume=request.resume, overwrite=request.overwrite)
+    if request.resume:
+        for key in ("data_digest", "method", "base", "seed", "factor"):
+            if run.config[key] != plan.to_dict()[key]:
+                problem = f"the run was started with another {key}: {run.config[key]}"
+                raise ConfigError(problem, hint="give the same options, or --overwrite")
+        settings = changed(Settings.from_dict(run.config["settings"]), request.assignments)
+        plan = replace(plan, settings=settings)
+    return run, plan
+
+
+def _build(plan: Plan, images: TrainingImages, base: BaseEnergy | None, *, autocast: bool) -> Built:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.request.seed)  # fresh weights are drawn from the global source
+        if plan.kind == "base":
+            return build_base(images, plan.settings, device=plan.device, autocast=autocast)
+        assert plan.factor is not None
+        return build_trained_concept(
+            plan.method,
+            plan.factor,
+            images,
+            plan.settings,
+            base=base,
+            device=plan.device,
+            autocast=autocast,
+        )
+
+
+def steps_in(
+    minutes: float,
+    plan: Plan,
+    images: TrainingImages,
+    base: BaseEnergy | None,
+    *,
+    autocast: bool,
+) -> int:
+    """Updates that fit into some minutes on this machine, from a few timed ones."""
+    built = _build(plan, images, base, autocast=autocast)
+    config = plan.settings.training
+    state = TrainingState(built.network, config, seed=plan.request.seed)
+    for _ in range(WARM_UP_UPDATES):
+        _update(state, built.objective)
+    start = time.perf_counter()
+    for _ in range(TIMED_UPDATES):
+        _update(state, built.objective)
+    seconds = (time.perf_counter() - start) / TIMED_UPDATES
+    return max(1, round(60 * minutes / seconds))
+
+
+def _update(state: TrainingState, objective: Objective) -> None:
+    """One update whose only use is its duration."""
+    losses = objective(state.generator)
+    state.optimizer.zero_grad(set_to_none=True)
+    losses["loss"].backward()  # type: ignore[no-untyped-call]
+    for group in state.optimizer.param_groups:
+        group["lr"] = 0.0
+    state.optimizer.step()
+
+
+def _finished(
+    plan: Plan,
+    network: nn.Module,
+    held: TrainingImages,
+    base: BaseEnergy | None,
+    seconds: float,
+) -> Trained:
+    """Numbers on held-out images, the weights file, the record."""
+    network.requires_grad_(False).eval()
+    assert isinstance(network, BaseEnergy | Concept)
+    network.autocast = False
+    measured = held_out_numbers(network, held, base=base)
+    header: dict[str, Any] = {
+        "kind": plan.kind,
+        "space": plan.info.space,
+        "name": plan.request.name,
+        "config": network.config.to_dict(),
+    }
+    if not isinstance(network, PosteriorConcept):
+        gaussian = network.gaussian if isinstance(network, BaseEnergy) else network.own_gaussian
+        header["n_components"] = len(gaussian.variances)
+    if plan.factor is not None:
+        header |= {"factor": plan.factor.to_dict(), "method": plan.method, "base": plan.base}
+    digest = write_checkpoint(plan.weights, network.state_dict(), header, half=True)
+    record = Record(
+        kind=plan.kind,  # type: ignore[arg-type]  # base or concept
+        name=plan.request.name,
+        space=plan.info.space,
+        file=plan.weights.relative_to(plan.request.registry.parent).as_posix(),
+        sha256=digest,
+        factor=plan.factor,
+        method=plan.method if plan.kind == "concept" else None,
+        base=plan.base,
+        calibration={},
+        measured=measured,
+        provenance=provenance(plan, network, seconds),
+    )
+    with edit_registry(plan.request.registry) as editor:
+        editor.put(record, overwrite=plan.request.overwrite)
+    shutil.rmtree(plan.folder, ignore_errors=True)
+    return Trained(record=record, weights=plan.weights, seconds=seconds)
+
+
+def provenance(plan: Plan, network: nn.Module, seconds: float) -> dict[str, Any]:
+    """Where weights come from: enough to train them again."""
+    return {
+        "command": plan.request.command,
+        "data": plan.info.digest,
+        "seed": plan.request.seed,
+        "steps": plan.settings.training.n_steps,
+        "parameters": parameter_count([network]) or _parameter_total(network),
+        "seconds": round(seconds, 1),
+        "device": str(plan.device),
+        "created": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "versions": {
+            "ebm": ebmcli.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _parameter_total(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def quality_table(measured: dict[str, Any]) -> list[dict[str, Any]]:
+    """The held-out numbers as rows, one per noise level."""
+    return [
+        {"sigma": float(sigma), **(row if isinstance(row, dict) else {"loss": row})}
+        for sigma, row in measured.get("held_out", {}).items()
+    ]

@@ -1,0 +1,110 @@
+"""Factors: cells, nodes, and the memberships of points and ranges, by hand."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ebmcli.core.factors import POINT_WIDTH, Factor, hat_weights, point_membership, range_membership
+
+COLOR = Factor(name="color", kind="categorical", names=("red", "green", "blue"))
+OLD = Factor(name="old", kind="binary", names=("no", "yes"))
+SIZE = Factor(name="size", kind="scalar", low=0.2, high=0.6, unit="world units")
+PLACE = Factor(name="position", kind="position", low=-1.0, high=1.0)
+ALL = [COLOR, OLD, SIZE, PLACE]
+
+
+@pytest.mark.parametrize(
+    ("factor", "n_cells", "first", "last"),
+    [
+        (COLOR, 3, "red", "blue"),
+        (OLD, 2, "no", "yes"),
+        (SIZE, 17, 0.2, 0.6),
+        (PLACE, 289, (-1.0, -1.0), (1.0, 1.0)),
+    ],
+    ids=str,
+)
+def test_cells_cover_the_values(factor: Factor, n_cells: int, first: object, last: object) -> None:
+    assert factor.n_cells == n_cells
+    assert len({factor.cell_value(cell) for cell in range(n_cells)}) == n_cells
+    assert factor.cell_value(0) == first
+    assert factor.cell_value(n_cells - 1) == pytest.approx(last)
+
+
+def test_places_run_along_y_first() -> None:
+    assert PLACE.cell_value(1) == (-1.0, -0.875)
+    assert PLACE.cell_value(17) == (-0.875, -1.0)
+
+
+@pytest.mark.parametrize("factor", ALL, ids=lambda factor: factor.name)
+def test_a_factor_survives_plain_types(factor: Factor) -> None:
+    assert Factor.from_dict(factor.to_dict()) == factor
+
+
+@given(st.floats(-2, 2))
+@settings(deadline=None)
+def test_hat_weights_are_the_interpolation_of_the_value(value: float) -> None:
+    """sum_k w_k = 1 and sum_k w_k node_k = value, moved into the range."""
+    weights = hat_weights(value, PLACE.nodes)
+    assert sum(weight > 0 for weight in weights) <= 2
+    assert math.fsum(weights) == pytest.approx(1, abs=1e-12)
+    mean = math.fsum(w * node for w, node in zip(weights, PLACE.nodes, strict=True))
+    assert mean == pytest.approx(min(1, max(-1, value)), abs=1e-12)
+
+
+def test_a_name_belongs_to_its_cell_alone() -> None:
+    assert point_membership(COLOR, "green") == [0, 1, 0]
+    assert point_membership(OLD, "yes") == [0, 1]
+
+
+def test_a_point_fades_like_a_gaussian_of_half_a_spacing_and_ends_at_three() -> None:
+    """Between nodes 8 and 9, at 1/4 of the way: distances 1/4, 3/4, 5/4, 7/4 spacings."""
+    assert POINT_WIDTH == 0.5
+    membership = point_membership(SIZE, 0.4 + SIZE.spacing / 4)
+    nearest = math.exp(-0.5 * 0.5**2)
+    expected = {
+        8: 1.0,
+        9: math.exp(-0.5 * 1.5**2) / nearest,
+        7: math.exp(-0.5 * 2.5**2) / nearest,
+        10: 0.0,  # 3.5 h away
+        6: 0.0,
+        0: 0.0,
+    }
+    for cell, value in expected.items():
+        assert membership[cell] == pytest.approx(value, rel=1e-9)
+
+
+@given(st.floats(-1, 1), st.floats(-1, 1))
+@settings(deadline=None)
+def test_a_place_is_the_product_of_its_axes_and_its_nearest_node_belongs_fully(
+    x: float, y: float
+) -> None:
+    membership = point_membership(PLACE, (x, y))
+    axis = Factor(name="axis", kind="scalar", low=-1.0, high=1.0)
+    xs, ys = point_membership(axis, x), point_membership(axis, y)
+    assert membership == [mx * my for mx in xs for my in ys]
+    assert max(membership) == 1
+    assert min(membership) >= 0
+    nodes = [PLACE.cell_value(k) for k in range(PLACE.n_cells)]
+    distances = [math.dist((x, y), node) for node in nodes if isinstance(node, tuple)]
+    assert distances[membership.index(1)] == pytest.approx(min(distances))
+
+
+@given(st.floats(0.2, 0.6))
+@settings(deadline=None)
+def test_a_range_holds_the_share_of_a_uniform_value(bound: float) -> None:
+    """A uniform value has 1/32 of its mass at each end node, 1/16 at the others."""
+    prior = [1 / 32, *[1 / 16] * 15, 1 / 32]
+    above, below = range_membership(SIZE, ">", bound), range_membership(SIZE, "<", bound)
+    assert range_membership(SIZE, ">=", bound) == above
+    assert range_membership(SIZE, "<=", bound) == below
+    assert [a + b for a, b in zip(above, below, strict=True)] == pytest.approx([1.0] * 17)
+    assert above == sorted(above)
+    mass = math.fsum(p * m for p, m in zip(prior, above, strict=True))
+    assert mass == pytest.approx((0.6 - bound) / 0.4, abs=1e-12)
+
+
+def test_a_node_on_the_bound_belongs_by_half() -> None:
+    above = range_membership(SIZE, ">", 0.4)
+    assert above == pytest.approx([0.0] * 8 + [0.5] + [1.0] * 8, abs=1e-12)

@@ -1,0 +1,124 @@
+"""Changes to a registry: one lock, one fresh look at the file, one rename."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from ebmcli.checkpoint import write_bytes
+from ebmcli.errors import OutputExistsError, UsageError
+from ebmcli.registry.document import Document
+from ebmcli.registry.lock import locked
+from ebmcli.registry.records import (
+    SECTION,
+    Kind,
+    Record,
+    Registry,
+    parse_document,
+    read_document,
+)
+from ebmcli.registry.schema import check_file, check_name, twin_names
+
+
+class Editor:
+    """Changes to a registry inside :func:`edit_registry`; ``registry`` is the state so far."""
+
+    def __init__(self, registry: Registry, document: Document) -> None:
+        self.registry = registry
+        self._document = document
+        self.changed = False
+
+    def put(self, record: Record, *, overwrite: bool = False) -> None:
+        """Add a record, or replace the one of its name.
+
+        Raises:
+            UsageError: The name or the path is not allowed, or the file belongs to another record.
+            OutputExistsError: The name is taken and was not to be overwritten.
+        """
+        try:
+            check_name(record.name)
+            check_file(record.file)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        known = self.registry.section(record.kind)
+        if record.name in known and not overwrite:
+            hint = f"--overwrite replaces it; ebm rename {record.name} NEW keeps it"
+            raise OutputExistsError(f"{record.kind} {record.name!r}", hint=hint)
+        twins = twin_names([*(name for name in known if name != record.name), record.name])
+        if twins:
+            problem = f"{record.kind}s {twins[0]} and {twins[1]} would differ by - and _ only"
+            raise UsageError(problem, hint="choose a name that is easier to tell apart")
+        for other in self.registry.records():
+            same = (other.kind, other.name) == (record.kind, record.name)
+            if other.file == record.file and not same:
+                raise UsageError(f"{record.file} belongs to the {other.kind} {other.name} already")
+        self._document.put(SECTION[record.kind], record.name, record.to_dict())
+        self._update()
+
+    def remove(self, kind: Kind, name: str) -> Record:
+        """Take a record out; its file stays.
+
+        Raises:
+            UnknownNameError: There is none.
+            UsageError: It is a base that concepts use.
+        """
+        record = self.registry.get(kind, name)
+        users = [c.name for c in self.registry.concepts.values() if c.base == name]
+        if kind == "base" and users:
+            raise UsageError(
+                f"base {name} is used by {', '.join(users)}", hint=f"ebm rm {' '.join(users)} first"
+            )
+        self._document.remove(SECTION[kind], name)
+        self._update()
+        return record
+
+    def rename(self, kind: Kind, old: str, new: str) -> None:
+        """Give a record another name; concepts follow when their base is renamed.
+
+        Raises:
+            UnknownNameError: There is none of the old name.
+            OutputExistsError: The new name is taken.
+            UsageError: The new name is not allowed.
+        """
+        record = self.registry.get(kind, old)
+        others = [name for name in self.registry.section(kind) if name != old]
+        if new in others or new == old:
+            raise OutputExistsError(f"{kind} {new!r}", hint="choose another name")
+        try:
+            check_name(new)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        if twins := twin_names([*others, new]):
+            raise UsageError(f"{kind}s {twins[0]} and {twins[1]} would differ by - and _ only")
+        self._document.rename(SECTION[kind], record.name, new)
+        for concept in self.registry.concepts.values():
+            if kind == "base" and concept.base == old:
+                entry = replace(concept, base=new).to_dict()
+                self._document.put(SECTION["concept"], concept.name, entry)
+        self._update()
+
+    def text(self) -> str:
+        """The file as it is to be."""
+        return self._document.text()
+
+    def _update(self) -> None:
+        """Validate and take over what the document says now."""
+        self.registry, self._document = parse_document(self._document.text(), self.registry.path)
+        self.changed = True
+
+
+@contextmanager
+def edit_registry(path: Path) -> Iterator[Editor]:
+    """Change a registry: lock, read again, let the caller edit, write the whole file or nothing.
+
+    Keep the body short: other commands wait for it. An exception in the body writes nothing.
+
+    Raises:
+        RegistryError: The lock is held by another command for too long, or cannot be made.
+        OutputError: The file cannot be written.
+    """
+    with locked(path):
+        editor = Editor(*read_document(path))
+        yield editor
+        if editor.changed:
+            write_bytes(path, editor.text().encode())

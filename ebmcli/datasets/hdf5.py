@@ -1,0 +1,343 @@
+"""The dataset format: images and labels in one HDF5 file. Described in docs/datasets.md.
+
+    images                 uint8 (N, H, W, 3), the top row first
+    factors/<name>         int64 (N,) index of a name | float32 (N,) | float32 (N, 2)
+
+A file is written as OUT.h5.partial and renamed when it is complete. Every array is allocated in
+full at once and uncompressed, so that a killed writer leaves a readable file: only numbers change
+after the first flush, no structure. ``n_written`` counts the rows that are safe.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from ebmcli import __version__
+from ebmcli.core.factors import Factor, Value
+from ebmcli.errors import ConfigError, DigestError, FileFormatError, OutputError, OutputExistsError
+
+FORMAT, VERSION = "ebm-dataset", 1
+READ_ROWS = 1000  # images per read while a digest is computed; chosen
+NO_DIGEST = "sha256:" + 64 * "0"
+LIBRARIES = ("mujoco", "numpy")  # whose versions may change a picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetInfo:
+    """What a dataset file says about itself.
+
+    ``settings`` holds what restricted the drawing of labels, as typed: fix, hold_out, grid.
+    """
+
+    path: Path
+    recipe: str
+    size: int
+    n_images: int
+    seed: int | None
+    factors: dict[str, Factor]
+    digest: str
+    versions: dict[str, str]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def space(self) -> str:
+        """The name that energies and datasets of the same pictures share: ``scenes-64``."""
+        return f"{self.recipe}-{self.size}"
+
+
+def partial_path(path: Path) -> Path:
+    """Where a dataset is written until it is complete."""
+    return path.with_name(path.name + ".partial")
+
+
+def read_info(path: Path) -> DatasetInfo:
+    """Read and check the header of a dataset, and that all rows are there.
+
+    Raises:
+        FileFormatError: The file is missing, truncated, foreign, too new or incomplete.
+    """
+    with _opened(path) as file:
+        return _info(path, file)
+
+
+def read_images(path: Path, start: int, stop: int) -> NDArray[np.uint8]:
+    """Images of the rows from ``start`` to before ``stop``: uint8 (n, H, W, 3)."""
+    with _opened(path) as file:
+        _info(path, file)
+        images: NDArray[np.uint8] = file["images"][start:stop]
+    return images
+
+
+def read_labels(path: Path, factor: str, start: int, stop: int) -> NDArray[Any]:
+    """Labels of one factor: int64 (n,) cells of names, float32 (n,) or float32 (n, 2).
+
+    Raises:
+        FileFormatError: The file is damaged, or has no such factor.
+    """
+    with _opened(path) as file:
+        known = _info(path, file).factors
+        if factor not in known:
+            hint = f"its factors: {', '.join(known)}"
+            raise FileFormatError(path, f"the dataset has no factor {factor!r}", hint=hint)
+        labels: NDArray[Any] = file["factors"][factor][start:stop]
+    return labels
+
+
+def verify_digest(path: Path) -> DatasetInfo:
+    """Compute the digest again and compare it with the recorded one.
+
+    Raises:
+        DigestError: Images or labels are not those that were written.
+    """
+    with _opened(path) as file:
+        info = _info(path, file)
+        found = content_digest(file)
+    if found != info.digest:
+        hint = "render or import the dataset again; what was trained on it is not affected"
+        problem = f"the content is {found[:19]}..., recorded was {info.digest[:19]}..."
+        raise DigestError(path, problem, hint=hint)
+    return info
+
+
+def content_digest(file: Any) -> str:
+    """sha256 of the factors, the images and the labels, whatever the layout on disk."""
+    hasher = hashlib.sha256()
+    names = list(json.loads(_text(file.attrs["factor_order"])))
+    for array in (file["images"], *(file["factors"][name] for name in names)):
+        hasher.update(f"{array.name} {array.dtype.str} {array.shape}\n".encode())
+        for start in range(0, len(array), READ_ROWS):
+            hasher.update(np.ascontiguousarray(array[start : start + READ_ROWS]).data)
+    return f"sha256:{hasher.hexdigest()}"
+
+
+def encode_labels(factor: Factor, values: Sequence[Value]) -> NDArray[Any]:
+    """Labels as they are stored: the index of a name, or numbers."""
+    if factor.names:
+        return np.array([factor.names.index(str(value)) for value in values], dtype=np.int64)
+    shape = (-1, 2) if factor.kind == "position" else (-1,)
+    return np.array(values, dtype=np.float32).reshape(shape)
+
+
+class DatasetWriter:
+    """Writes a dataset batch by batch; a context manager that keeps what was written.
+
+    Leaving the block without :meth:`finish` leaves OUT.h5.partial behind, or nothing when no
+    image was written. With ``resume`` such a file is continued at ``n_written``.
+    """
+
+    def __init__(self, info: DatasetInfo, *, resume: bool = False, overwrite: bool = False) -> None:
+        """Open the file that ``info`` describes; its digest and versions are filled in here.
+
+        Raises:
+            OutputExistsError: The dataset, or the rest of an interrupted one, is there.
+            OutputError: The folder cannot be written, or the disk is too small.
+            ConfigError: The file to resume was begun with other settings.
+        """
+        self.info = info
+        self._partial = partial_path(info.path)
+        if info.path.exists() and not overwrite:
+            raise OutputExistsError(info.path)
+        with self._reporting():
+            if resume and self._partial.exists():
+                self._file = self._reopened()
+            else:
+                if self._partial.exists() and not overwrite:
+                    hint = "add --resume to continue it, or --overwrite to start again"
+                    raise OutputExistsError(self._partial, hint=hint)
+                self._file = self._created()
+
+    @property
+    def n_written(self) -> int:
+        """Rows that are safely in the file."""
+        return int(self._file.attrs["n_written"])
+
+    def write(self, images: NDArray[np.uint8], labels: Mapping[str, NDArray[Any]]) -> None:
+        """Append images (n, H, W, 3) and the labels of every factor, and flush them."""
+        start = self.n_written
+        stop = start + len(images)
+        with self._reporting():
+            self._file["images"][start:stop] = images
+            for name in self.info.factors:
+                self._file["factors"][name][start:stop] = labels[name]
+            self._file.flush()
+            self._file.attrs.modify("n_written", np.int64(stop))  # only after its rows
+            self._file.flush()
+
+    def finish(self) -> DatasetInfo:
+        """Record the digest, give the file its name, and say what is in it."""
+        if self.n_written != self.info.n_images:
+            raise ValueError(f"{self.n_written} of {self.info.n_images} images written")
+        with self._reporting():
+            self._file.attrs.modify("digest", np.bytes_(content_digest(self._file)))
+            self._file.attrs.modify("complete", np.int64(1))
+            self._file.close()
+            os.replace(self._partial, self.info.path)  # noqa: PTH105 - atomic on every system
+        return read_info(self.info.path)
+
+    def __enter__(self) -> "DatasetWriter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._file:
+            empty = self.n_written == 0
+            self._file.close()
+            if empty:
+                self._partial.unlink(missing_ok=True)
+
+    def _created(self) -> Any:
+        """A new partial file, every array allocated."""
+        info = self.info
+        shape = (info.n_images, info.size, info.size, 3)
+        free = shutil.disk_usage(info.path.parent).free
+        if free < np.prod(shape, dtype=np.int64):
+            needed = int(np.prod(shape, dtype=np.int64)) // 10**6 + 1
+            hint = "free some space, or ask for fewer or smaller images"
+            raise OutputError(
+                f"{info.path} needs {needed} MB, the disk has {free // 10**6} MB", hint=hint
+            )
+        file = h5py.File(self._partial, "w", libver=("earliest", "v108"), track_order=False)
+        for name, value in self._header().items():
+            file.attrs.create(name, value)
+        _allocate(file, "images", shape, np.dtype("u1"))
+        for name, factor in info.factors.items():
+            columns = (2,) if factor.kind == "position" else ()
+            dtype = np.dtype("<i8") if factor.names else np.dtype("<f4")
+            array = _allocate(file, f"factors/{name}", (info.n_images, *columns), dtype)
+            array.attrs.create("factor", np.bytes_(json.dumps(factor.to_dict())))
+        file.flush()
+        return file
+
+    def _header(self) -> dict[str, Any]:
+        """Attributes of the root; fixed-length, so that a change never moves them."""
+        info = self.info
+        versions = {"ebm": __version__} | {name: version(name) for name in LIBRARIES}
+        return {
+            "format": np.bytes_(FORMAT),
+            "version": np.int64(VERSION),
+            "recipe": np.bytes_(info.recipe),
+            "size": np.int64(info.size),
+            "seed": np.int64(-1 if info.seed is None else info.seed),
+            "versions": np.bytes_(json.dumps(versions, sort_keys=True)),
+            "settings": np.bytes_(json.dumps(info.settings, sort_keys=True)),
+            "factor_order": np.bytes_(json.dumps(list(info.factors))),
+            "digest": np.bytes_(NO_DIGEST),
+            "complete": np.int64(0),
+            "n_written": np.int64(0),
+        }
+
+    def _reopened(self) -> Any:
+        """The partial file of an interrupted run, if it was begun with the same settings."""
+        file = h5py.File(self._partial, "r+", libver=("earliest", "v108"))
+        begun = {name: file.attrs.get(name) for name in self._header()}
+        for name, value in self._header().items():
+            if name not in ("digest", "n_written", "complete") and begun[name] != value:
+                file.close()
+                problem = f"{self._partial} was begun with {name} {_text(begun[name])}"
+                hint = "repeat the first command exactly and add --resume, or add --overwrite"
+                raise ConfigError(f"{problem}, not {_text(value)}", hint=hint)
+        if len(file["images"]) != self.info.n_images:
+            begun_with = len(file["images"])
+            file.close()
+            problem = f"{self._partial} was begun with n {begun_with}, not {self.info.n_images}"
+            raise ConfigError(problem, hint="repeat the first command exactly and add --resume")
+        return file
+
+    @contextmanager
+    def _reporting(self) -> Iterator[None]:
+        """Turn what the system refuses into an error for people."""
+        try:
+            yield
+        except BlockingIOError as error:
+            hint = "wait for the other command, or choose another path"
+            raise OutputError(f"{self._partial} is being written", hint=hint) from error
+        except OSError as error:
+            problem = f"cannot write {self.info.path}: {error.strerror or error}"
+            hint = "check the folder, its permissions and the space on the disk"
+            raise OutputError(problem, hint=hint) from error
+
+
+def _allocate(file: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    """A contiguous array with its space taken at once and no time stamp."""
+    settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    settings.set_layout(h5py.h5d.CONTIGUOUS)
+    settings.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    settings.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    settings.set_obj_track_times(False)
+    return file.create_dataset(name, shape=shape, dtype=dtype, dcpl=settings)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A dataset open for reading; what goes wrong inside is told with the path."""
+    if not path.exists():
+        hint = "check the spelling; ebm render-dataset and ebm import-data write datasets"
+        if partial_path(path).exists():
+            hint = f"{partial_path(path)} is there: repeat its command and add --resume"
+        raise FileFormatError(path, "no such file", hint=hint)
+    if path.is_dir():
+        raise FileFormatError(path, "is a folder, not a dataset", hint="give the .h5 file")
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, KeyError) as error:
+        if isinstance(error, PermissionError):
+            raise FileFormatError(path, "no permission to read it") from error
+        problem = "is not a dataset" if not h5py.is_hdf5(path) else "is truncated or damaged"
+        hint = "write it again with ebm render-dataset or ebm import-data"
+        raise FileFormatError(path, f"{problem} ({error})", hint=hint) from error
+
+
+def _info(path: Path, file: Any) -> DatasetInfo:
+    """The header of an open dataset, checked against its arrays."""
+    attrs = file.attrs
+    if "format" not in attrs or _text(attrs["format"]) != FORMAT:
+        hint = "ebm import-data makes a dataset from other files"
+        raise FileFormatError(path, "is an HDF5 file, but not an ebm dataset", hint=hint)
+    if int(attrs["version"]) > VERSION:
+        problem = f"has dataset version {attrs['version']}; this ebm reads up to {VERSION}"
+        raise FileFormatError(path, problem, hint="update ebm: pip install -U ebmcli")
+    n_images = len(file["images"])
+    if not int(attrs["complete"]):
+        hint = "repeat the command that began it and add --resume"
+        problem = f"is incomplete: {attrs['n_written']} of {n_images} images"
+        raise FileFormatError(path, problem, hint=hint)
+    factors = {}
+    for name in json.loads(_text(attrs["factor_order"])):
+        array = file["factors"][name]
+        factors[name] = Factor.from_dict(json.loads(_text(array.attrs["factor"])))
+        if len(array) != n_images:
+            raise FileFormatError(path, f"has {len(array)} labels of {name}, {n_images} images")
+    seed = int(attrs["seed"])
+    return DatasetInfo(
+        path=path,
+        recipe=_text(attrs["recipe"]),
+        size=int(attrs["size"]),
+        n_images=n_images,
+        seed=None if seed < 0 else seed,
+        factors=factors,
+        digest=_text(attrs["digest"]),
+        versions=json.loads(_text(attrs["versions"])),
+        settings=json.loads(_text(attrs["settings"])),
+    )
+
+
+def _text(value: Any) -> str:
+    """An attribute as text."""
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,148 @@
+"""Labels with restrictions: factors held to some values, combinations left out.
+
+An expression is true of labels as it reads: a name when it is the label, a place when both
+coordinates are within PLACE_TOLERANCE, ``size=0.4`` within one spacing of the factor's nodes,
+``size>0.4`` by comparison.
+"""
+
+import operator
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ebmcli.core.expression import Expression, Literal, interpret, parse
+from ebmcli.core.factors import Factor, Value
+from ebmcli.core.statements import resolve, usage
+from ebmcli.datasets.recipes import Recipe
+from ebmcli.errors import ConfigError, UnknownNameError
+
+PLACE_TOLERANCE = 0.2  # per coordinate, world units
+MAX_DRAWS = 1000  # per image, before a held-out expression counts as true of everything
+MAX_GRID = 1000  # points per axis; chosen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restriction:
+    """Which labels are drawn: ``allowed`` values per factor, and an expression never true."""
+
+    allowed: dict[str, tuple[Value, ...]] = field(default_factory=dict)
+    held_out: Expression | None = None
+
+
+def read_restriction(
+    recipe: Recipe, *, fix: Sequence[str] = (), grid: Sequence[str] = (), hold_out: str = ""
+) -> Restriction:
+    """Read what a user typed: ``color=red,blue``, ``position=20``, ``shape=cube & color=red``.
+
+    Raises:
+        UnknownNameError: No such factor or value.
+        ConfigError: A value out of range, a factor restricted twice, or nothing left to draw.
+        ExpressionError: The held-out expression is wrong.
+    """
+    allowed: dict[str, tuple[Value, ...]] = {}
+    for option, texts in (("--fix", fix), ("--grid", grid)):
+        for text in texts:
+            name, _, value = text.partition("=")
+            factor = _factor(recipe, name.strip(), option=option, text=text, value=value)
+            if factor.name in allowed:
+                raise ConfigError(f"{factor.name} is restricted twice", hint="name it once")
+            read = _fixed_values if option == "--fix" else _grid_values
+            allowed[factor.name] = read(factor, value.strip())
+    held_out = resolve(parse(hold_out), recipe.factors) if hold_out else None
+    restriction = Restriction(allowed=allowed, held_out=held_out)
+    draw_labels(recipe, restriction, np.random.default_rng(0))
+    return restriction
+
+
+def draw_labels(
+    recipe: Recipe, restriction: Restriction, rng: np.random.Generator
+) -> dict[str, Value]:
+    """Labels of one image, drawn again while the held-out expression is true of them.
+
+    Raises:
+        ConfigError: It was true of MAX_DRAWS draws in a row.
+    """
+    for _ in range(MAX_DRAWS):
+        labels = recipe.draw(rng)
+        for name, values in restriction.allowed.items():
+            labels[name] = values[int(rng.integers(len(values)))]
+        if restriction.held_out is None or not holds(restriction.held_out, labels, recipe.factors):
+            return labels
+    problem = f"{restriction.held_out} holds for all that could be drawn"
+    raise ConfigError(f"--hold-out: {problem}", hint="hold out less, or allow more with --fix")
+
+
+def holds(
+    expression: Expression, labels: Mapping[str, Value], factors: Mapping[str, Factor]
+) -> bool:
+    """Is a resolved expression true of the labels of one image?"""
+    truth: bool = interpret(
+        expression,
+        literal=lambda literal: _literal_holds(
+            literal, labels[literal.name], factors[literal.name]
+        ),
+        conjunction=operator.and_,
+        disjunction=operator.or_,
+        negation=operator.not_,
+    )
+    return truth
+
+
+def _literal_holds(literal: Literal, label: Value, factor: Factor) -> bool:
+    """Is one statement true of the label of its factor?"""
+    asked = literal.value
+    if isinstance(label, str):
+        return label == ("yes" if asked is None else asked)
+    if isinstance(label, tuple) and isinstance(asked, tuple):
+        return all(abs(a - b) <= PLACE_TOLERANCE for a, b in zip(label, asked, strict=True))
+    if not isinstance(label, float) or not isinstance(asked, float):
+        raise TypeError(f"{literal} says nothing about {label!r}")
+    if literal.comparison == "=":
+        return abs(label - asked) <= factor.spacing
+    return label > asked if literal.comparison == ">" else label < asked
+
+
+def _factor(recipe: Recipe, name: str, *, option: str, text: str, value: str) -> Factor:
+    """The factor that an option names."""
+    example = "color=red,blue" if option == "--fix" else "position=20"
+    if not value.strip():
+        raise ConfigError(f"{option} {text!r} has no value", hint=f"such as {option} {example}")
+    if name not in recipe.factors:
+        raise UnknownNameError("factor", name, list(recipe.factors), where=f" in {option} {text}")
+    return recipe.factors[name]
+
+
+def _fixed_values(factor: Factor, text: str) -> tuple[Value, ...]:
+    """``red,blue``, ``0.3,0.4`` or ``(0,0),(0.5,-0.5)``."""
+    pattern = r"\([^()]*\)" if factor.kind == "position" else r"[^,]+"
+    words = [word.strip() for word in re.findall(pattern, text)]
+    if factor.names:
+        for word in words:
+            if word not in factor.names:
+                raise UnknownNameError(f"value of {factor.name}", word, factor.names)
+        return tuple(dict.fromkeys(words))
+    values: list[Value] = []
+    for word in words:
+        literal = resolve(parse(f"{factor.name}={word}"), {factor.name: factor})
+        if not isinstance(literal, Literal) or literal.value is None:
+            raise TypeError(f"{literal} is no value")
+        values.append(literal.value)
+    if not values:
+        raise ConfigError(f"{text!r} is no value of {factor.name}", hint=usage(factor.name, factor))
+    return tuple(values)
+
+
+def _grid_values(factor: Factor, text: str) -> tuple[Value, ...]:
+    """All points of an even grid with ``text`` points along each axis, both ends included."""
+    if factor.names:
+        numbers = "a number or a place"
+        raise ConfigError(f"--grid needs {numbers}, {factor.name} has names", hint="use --fix")
+    if not text.isdecimal() or not 2 <= int(text) <= MAX_GRID:
+        hint = f"such as --grid {factor.name}=20"
+        raise ConfigError(f"--grid needs 2 to {MAX_GRID} points per axis, not {text!r}", hint=hint)
+    axis = [float(node) for node in np.linspace(factor.low, factor.high, int(text))]
+    if factor.kind == "scalar":
+        return tuple(axis)
+    return tuple((x, y) for x in axis for y in axis)

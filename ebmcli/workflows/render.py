@@ -1,0 +1,209 @@
+"""Recipe -> labels -> frames -> pictures -> dataset file.
+
+The images of one chunk depend on (seed, index of the chunk) alone: any number of workers writes
+the same bytes. Workers are spawned, never forked: OpenGL does not survive a fork.
+"""
+
+import multiprocessing
+import shlex
+import signal
+from collections.abc import Generator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ebmcli.datasets.hdf5 import DatasetInfo, DatasetWriter, encode_labels
+from ebmcli.datasets.labels import Restriction, draw_labels, read_restriction
+from ebmcli.datasets.recipes import find_recipe
+from ebmcli.datasets.renderer import MAX_SIZE, MIN_SIZE, Renderer
+from ebmcli.errors import ConfigError, InterruptedRun, OutputError
+
+CHUNK = 500  # images; part of what a seed means
+MAX_WORKERS = 256  # chosen
+MAX_IMAGES = 10_000_000  # chosen
+MAX_SEED = 2**63 - 1
+MS_PER_PIXEL = 4.3 / (64 * 64)  # on one core; for estimates only
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderSettings:
+    """What a dataset shows; with the seed, all that its bytes depend on."""
+
+    recipe: str
+    n_images: int
+    size: int = 64  # pixels a side
+    seed: int = 0
+    fix: tuple[str, ...] = ()  # such as color=red,blue
+    grid: tuple[str, ...] = ()  # such as position=20
+    hold_out: str = ""  # an expression that no image satisfies
+
+    def __post_init__(self) -> None:
+        find_recipe(self.recipe)
+        if not 1 <= self.n_images <= MAX_IMAGES:
+            raise ConfigError(f"--n is from 1 to {MAX_IMAGES}, not {self.n_images}")
+        if not MIN_SIZE <= self.size <= MAX_SIZE:
+            problem = f"--size is from {MIN_SIZE} to {MAX_SIZE} pixels, not {self.size}"
+            raise ConfigError(problem, hint="the bundled models see 64 x 64 pixels")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise ConfigError(f"--seed is from 0 to {MAX_SEED}, not {self.seed}")
+        self.restriction()
+
+    def restriction(self) -> Restriction:
+        """The restrictions, read and checked."""
+        recipe = find_recipe(self.recipe)
+        return read_restriction(recipe, fix=self.fix, grid=self.grid, hold_out=self.hold_out)
+
+    def info(self, path: Path) -> DatasetInfo:
+        """The header of the dataset to be."""
+        restrictions = {"fix": list(self.fix), "grid": list(self.grid), "hold_out": self.hold_out}
+        return DatasetInfo(
+            path=path,
+            recipe=self.recipe,
+            size=self.size,
+            n_images=self.n_images,
+            seed=self.seed,
+            factors=find_recipe(self.recipe).factors,
+            digest="",
+            versions={},
+            settings={name: value for name, value in restrictions.items() if value},
+        )
+
+    def command(self, path: Path, *, workers: int, resume: bool = False) -> str:
+        """The command line that renders this dataset."""
+        words = ["ebm", "render-dataset", str(path), "--recipe", self.recipe]
+        words += ["--n", str(self.n_images), "--size", str(self.size), "--seed", str(self.seed)]
+        words += ["--workers", str(workers)]
+        for option, values in (("--fix", self.fix), ("--grid", self.grid)):
+            words += [word for value in values for word in (option, value)]
+        words += ["--hold-out", self.hold_out] if self.hold_out else []
+        return shlex.join(words + ["--resume"] * resume)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderPlan:
+    """What a run would do; ``seconds`` is a rough guess."""
+
+    settings: RenderSettings
+    n_chunks: int
+    megabytes: float
+    seconds: float
+    example: dict[str, Any] = field(default_factory=dict)
+
+
+def plan_dataset(settings: RenderSettings, *, workers: int = 1) -> RenderPlan:
+    """Say what would be rendered, and draw the labels of the first image."""
+    recipe = find_recipe(settings.recipe)
+    rng = _source(settings.seed, 0, 0)
+    pixels = settings.n_images * settings.size**2
+    return RenderPlan(
+        settings=settings,
+        n_chunks=-(-settings.n_images // CHUNK),
+        megabytes=3 * pixels / 1e6,
+        seconds=pixels * MS_PER_PIXEL / 1000 / workers,
+        example=draw_labels(recipe, settings.restriction(), rng),
+    )
+
+
+def render_dataset(
+    settings: RenderSettings,
+    path: Path,
+    *,
+    workers: int = 1,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Generator[int]:
+    """Write a dataset, yielding the number of images that are safely in the file.
+
+    The caller takes all values; the file has its name after the last.
+
+    Raises:
+        ConfigError: ``workers`` is out of range, or the file to resume has other settings.
+        OutputExistsError, OutputError: The output is there, or cannot be written.
+        RenderError: There is no OpenGL.
+        InterruptedRun: Ctrl-C; the hint is the command that goes on.
+    """
+    if not 1 <= workers <= MAX_WORKERS:
+        raise ConfigError(f"--workers is from 1 to {MAX_WORKERS}, not {workers}")
+    again = settings.command(path, workers=workers, resume=True)
+    try:
+        with DatasetWriter(settings.info(path), resume=resume, overwrite=overwrite) as writer:
+            yield writer.n_written
+            first = writer.n_written // CHUNK
+            jobs = [(settings, index) for index in range(first, -(-settings.n_images // CHUNK))]
+            with closing(_render_chunks(jobs, workers)) as chunks:
+                for images, labels in chunks:
+                    writer.write(images, labels)
+                    yield writer.n_written
+            writer.finish()
+    except KeyboardInterrupt as error:
+        raise InterruptedRun("interrupted", hint=f"to go on: {again}") from error
+    except BrokenProcessPool as error:
+        problem = "a worker was killed, perhaps for want of memory"
+        raise OutputError(problem, hint=f"with fewer workers: {again}") from error
+
+
+Job = tuple[RenderSettings, int]
+Chunk = tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]
+
+
+def _render_chunks(jobs: list[Job], workers: int) -> Generator[Chunk]:
+    """The chunks in order, a few of them ahead of the reader."""
+    if workers == 1 or len(jobs) < 2:
+        yield from map(render_chunk, jobs)
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(
+        max_workers=min(workers, len(jobs)), mp_context=context, initializer=_leave_interrupts
+    )
+    pending: list[Future[Chunk]] = []
+    try:
+        for job in jobs:
+            pending.append(pool.submit(render_chunk, job))
+            if len(pending) > 2 * workers:
+                yield pending.pop(0).result()
+        while pending:
+            yield pending.pop(0).result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def render_chunk(job: Job) -> Chunk:
+    """Images (n, S, S, 3) and stored labels of one chunk; depends on its arguments only."""
+    settings, index = job
+    recipe, restriction = find_recipe(settings.recipe), settings.restriction()
+    n_images = min(CHUNK, settings.n_images - index * CHUNK)
+    label_rng, frame_rng = _source(settings.seed, index, 0), _source(settings.seed, index, 1)
+    renderer = _renderer(settings.size)
+    images = np.empty((n_images, settings.size, settings.size, 3), dtype=np.uint8)
+    drawn = []
+    for i in range(n_images):
+        labels = draw_labels(recipe, restriction, label_rng)
+        images[i] = renderer.render(recipe.frame(labels, frame_rng))
+        drawn.append(labels)
+    return images, {
+        name: encode_labels(factor, [labels[name] for labels in drawn])
+        for name, factor in recipe.factors.items()
+    }
+
+
+def _source(seed: int, chunk: int, stream: int) -> np.random.Generator:
+    """The random source of one chunk: stream 0 draws labels, stream 1 what is not labelled."""
+    return np.random.default_rng([seed, chunk, stream])
+
+
+@lru_cache(maxsize=1)
+def _renderer(size: int) -> Renderer:
+    """The renderer of this process."""
+    return Renderer(size=size)
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C is for the process that writes; a worker ends when its pool does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

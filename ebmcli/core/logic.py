@@ -74,11 +74,22 @@ class EventTable:
         if self.weight != 1:
             if prior is None:
                 raise ValueError(f"the weight of {self.concept} needs a prior")
-            odds = zip(q, prior, strict=True)
-            q = [float(p) * (a / float(p)) ** self.weight if p > 0 else 0.0 for a, p in odds]
-            total = math.fsum(q)
-            q = [value / total for value in q]
+            q = _tempered(q, [float(value) for value in prior], self.weight)
         return [math.fsum(a * b for a, b in zip(q, row, strict=True)) for row in self.membership]
+
+
+def _tempered(posterior: Sequence[float], prior: Sequence[float], weight: float) -> list[float]:
+    """pi_k (q_k / pi_k)^w, normalised; in logs, since a large power leaves the range of floats."""
+
+    def log_power(q: float, p: float) -> float:
+        if p == 0 or (q == 0 and weight > 0):
+            return -math.inf
+        return math.log(p) + (weight * (math.log(q) - math.log(p)) if weight > 0 else 0.0)
+
+    logs = [log_power(q, p) for q, p in zip(posterior, prior, strict=True)]
+    powers = [math.exp(value - max(logs)) for value in logs]
+    total = math.fsum(powers)
+    return [power / total for power in powers]
 
 
 @dataclass(frozen=True, eq=False)
@@ -295,11 +306,13 @@ def _never_true(
             core = rest
     names = list(dict.fromkeys(name for part in core for name in concept_names(part)))
     texts = [f"({part})" if isinstance(part, Or) else str(part) for part in core]
+    hint = "remove or change one of them"
     if len(core) == 1:
         reason = f"no value of {' and '.join(names)} makes {core[0]} true"
+        hint = "remove or change it"
     else:
-        reason = f"{', '.join(texts[:-1])} and {texts[-1]} exclude each other"
-    hint = None
+        clash = "exclude each other" if len(core) == 2 else "cannot all be true"
+        reason = f"{', '.join(texts[:-1])} and {texts[-1]} {clash}"
     if len(names) == 1 and all(isinstance(p, Literal) and p.comparison == "=" for p in core):
         reason += f": there is one {names[0]}"
         hint = f"for either of them write {' | '.join(texts)}"

@@ -14,12 +14,14 @@ from ebmcli.registry.places import (
     writable_registry,
 )
 from ebmcli.registry.records import Kind, Record, Registry, read_registry
+from ebmcli.registry.schema import check_name
 
 __all__ = [
     "Editor",
     "Kind",
     "Record",
     "Registry",
+    "check_name",
     "checkpoint_file",
     "create_registry",
     "edit_registry",

@@ -35,11 +35,8 @@ class Editor:
             UsageError: The name or the path is not allowed, or the file belongs to another record.
             OutputExistsError: The name is taken and was not to be overwritten.
         """
-        try:
-            check_name(record.name)
-            check_file(record.file)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
+        check_name(record.name)
+        check_file(record.file)
         known = self.registry.section(record.kind)
         if record.name in known and not overwrite:
             hint = f"--overwrite replaces it; ebm rename {record.name} NEW keeps it"
@@ -84,10 +81,7 @@ class Editor:
         others = [name for name in self.registry.section(kind) if name != old]
         if new in others or new == old:
             raise OutputExistsError(f"{kind} {new!r}", hint="choose another name")
-        try:
-            check_name(new)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
+        check_name(new)
         if twins := twin_names([*others, new]):
             raise UsageError(f"{kind}s {twins[0]} and {twins[1]} would differ by - and _ only")
         self._document.rename(SECTION[kind], record.name, new)

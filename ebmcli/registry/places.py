@@ -9,7 +9,7 @@ from pathlib import Path
 from ebmcli.checkpoint import write_bytes
 from ebmcli.errors import OutputError, OutputExistsError, RegistryError
 from ebmcli.registry.lock import locked
-from ebmcli.registry.records import CHOOSE, read_registry
+from ebmcli.registry.records import CHOOSE, Kind, read_registry
 
 FILE_NAME = "registry.yaml"
 BUNDLED = Path(__file__).resolve().parent.parent / "bundled" / FILE_NAME
@@ -91,9 +91,9 @@ def create_registry(folder: Path) -> Path:
     return path
 
 
-def checkpoint_file(name: str) -> str:
+def checkpoint_file(name: str, *, kind: Kind = "concept") -> str:
     """Where new weights go, relative to the registry's folder."""
-    return f"checkpoints/{name}.safetensors"
+    return f"checkpoints/{'' if kind == 'concept' else f'{kind}-'}{name}.safetensors"
 
 
 def _copy_bundled() -> Path:

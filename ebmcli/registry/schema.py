@@ -19,14 +19,37 @@ from pydantic import (
 )
 
 from ebmcli.core.expression import KEYWORDS, NAME
-from ebmcli.errors import RegistryError, nearest
+from ebmcli.errors import RegistryError, UsageError, nearest
 
 SCHEMA = 1
 SECTIONS = ("bases", "concepts", "judges")
 
 
 def check_name(name: str) -> str:
-    """The name itself, where a formula can contain it; ValueError otherwise."""
+    """The name itself, where a formula can contain it.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    try:
+        return _valid_name(name)
+    except ValueError as error:
+        raise UsageError(str(error), hint="choose a name such as hair-color") from error
+
+
+def check_file(text: str) -> str:
+    """The path itself, where it is relative, POSIX and stays below its folder.
+
+    Raises:
+        UsageError: It does not.
+    """
+    try:
+        return _valid_file(text)
+    except ValueError as error:
+        raise UsageError(str(error), hint="keep weights in the folder of registry.yaml") from error
+
+
+def _valid_name(name: str) -> str:
     if not re.fullmatch(NAME, name):
         raise ValueError(
             f"{name!r} is no name: lower-case letters, digits, - and _, a letter first"
@@ -36,8 +59,7 @@ def check_name(name: str) -> str:
     return name
 
 
-def check_file(text: str) -> str:
-    """The path itself, where it is relative, POSIX and stays below its folder; or ValueError."""
+def _valid_file(text: str) -> str:
     path = PurePosixPath(text)
     escapes = path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", text)
     if escapes or "\\" in text or path.name in ("", "."):
@@ -45,7 +67,7 @@ def check_file(text: str) -> str:
     return text
 
 
-Name = Annotated[str, AfterValidator(check_name)]
+Name = Annotated[str, AfterValidator(_valid_name)]
 Free = dict[str, Any]  # measured numbers and the like: no fixed keys
 
 
@@ -83,7 +105,7 @@ class Entry(_Strict):
     """A base or a judge."""
 
     space: Name
-    file: Annotated[str, AfterValidator(check_file)]
+    file: Annotated[str, AfterValidator(_valid_file)]
     sha256: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
     factor: FactorEntry | None = None
     method: Name | None = None

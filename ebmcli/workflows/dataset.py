@@ -1,0 +1,147 @@
+"""Look at a dataset file: what it says about itself, what is in it, whether it is intact."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ebmcli.core.expression import number_text
+from ebmcli.core.factors import Factor
+from ebmcli.datasets.hdf5 import DatasetInfo, read_images, read_info, read_labels, verify_digest
+from ebmcli.errors import FileFormatError
+from ebmcli.pictures import labelled_grid, write_png
+
+N_SHOWN = 32  # images on a contact sheet; chosen
+
+
+@dataclass(frozen=True, kw_only=True)
+class FactorSummary:
+    """How the labels of one factor are spread.
+
+    ``counts`` per name, or empty; ``ranges`` the least, mean and greatest of a number, one row
+    per coordinate.
+    """
+
+    factor: Factor
+    counts: dict[str, int]
+    ranges: tuple[tuple[float, float, float], ...]
+
+    @property
+    def text(self) -> str:
+        """One line for people."""
+        if self.counts:
+            return ", ".join(f"{name} {count}" for name, count in self.counts.items())
+        axes = ("x ", "y ") if len(self.ranges) == 2 else ("",)
+        unit = f" {self.factor.unit}" if self.factor.unit else ""
+        spans = [
+            f"{axis}{low:.3g} to {high:.3g}, mean {mean:.3g}"
+            for axis, (low, mean, high) in zip(axes, self.ranges, strict=True)
+        ]
+        return "; ".join(spans) + unit
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSummary:
+    """A dataset's header and the spread of its labels."""
+
+    info: DatasetInfo
+    factors: tuple[FactorSummary, ...]
+    sheet: Path | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, for JSON."""
+        return info_dict(self.info) | {
+            "labels": {
+                summary.factor.name: summary.counts
+                or [
+                    dict(zip(("low", "mean", "high"), span, strict=True)) for span in summary.ranges
+                ]
+                for summary in self.factors
+            },
+            "sheet": None if self.sheet is None else str(self.sheet),
+        }
+
+
+def info_dict(info: DatasetInfo) -> dict[str, Any]:
+    """A header in plain types, for JSON."""
+    return {
+        "path": str(info.path),
+        "recipe": info.recipe,
+        "space": info.space,
+        "size": info.size,
+        "n_images": info.n_images,
+        "seed": info.seed,
+        "digest": info.digest,
+        "versions": info.versions,
+        "settings": info.settings,
+        "factors": [factor.to_dict() for factor in info.factors.values()],
+    }
+
+
+def show_dataset(
+    path: Path, *, sheet: Path | None = None, overwrite: bool = False
+) -> DatasetSummary:
+    """Summarise a dataset, and draw its first images with their labels if ``sheet`` is given.
+
+    Raises:
+        FileFormatError: The dataset cannot be read.
+        OutputExistsError, OutputError: The sheet is there, or cannot be written.
+    """
+    info = read_info(path)
+    factors = tuple(_summary(info, factor) for factor in info.factors.values())
+    if sheet is not None:
+        n_shown = min(N_SHOWN, info.n_images)
+        grid = labelled_grid(
+            read_images(path, 0, n_shown),
+            _captions(info, n_shown),
+            title=f"{path.name}: {info.n_images} images, {info.space}",
+            scale=max(1, 128 // info.size),
+        )
+        write_png(sheet, grid, overwrite=overwrite)
+    return DatasetSummary(info=info, factors=factors, sheet=sheet)
+
+
+def verify_dataset(path: Path) -> DatasetInfo:
+    """Check the images and labels against the recorded digest.
+
+    Raises:
+        DigestError: They are not those that were written.
+    """
+    return verify_digest(path)
+
+
+def _summary(info: DatasetInfo, factor: Factor) -> FactorSummary:
+    """Counts or ranges of one factor."""
+    labels = read_labels(info.path, factor.name, 0, info.n_images)
+    if factor.names:
+        if len(labels) and not 0 <= labels.min() <= labels.max() < len(factor.names):
+            raise FileFormatError(info.path, f"has labels of {factor.name} that have no name")
+        counts = np.bincount(labels, minlength=len(factor.names))
+        named = zip(factor.names, counts.tolist(), strict=True)
+        return FactorSummary(factor=factor, counts=dict(named), ranges=())
+    columns = labels.reshape(len(labels), -1).astype(np.float64).T
+    ranges = tuple((float(c.min()), float(c.mean()), float(c.max())) for c in columns)
+    return FactorSummary(factor=factor, counts={}, ranges=ranges)
+
+
+def _captions(info: DatasetInfo, n_shown: int) -> list[str]:
+    """The labels of the first images, one factor a line; of yes/no factors those that hold."""
+    lines: list[list[str]] = [[] for _ in range(n_shown)]
+    for factor in info.factors.values():
+        for i, label in enumerate(read_labels(info.path, factor.name, 0, n_shown)):
+            text = _label_text(factor, label)
+            if text:
+                lines[i].append(text)
+    separator = " " if all(f.kind == "binary" for f in info.factors.values()) else "\n"
+    return [separator.join(words) for words in lines]
+
+
+def _label_text(factor: Factor, label: Any) -> str:
+    """One label as a caption; a factor that is ``no`` has none."""
+    if factor.kind == "binary":
+        return factor.name if factor.names[int(label)] == "yes" else ""
+    if factor.names:
+        return f"{factor.names[int(label)]}"
+    numbers = ",".join(number_text(round(float(part), 2)) for part in np.atleast_1d(label))
+    return f"({numbers})" if factor.kind == "position" else f"{factor.name} {numbers}"

@@ -80,8 +80,8 @@ SOURCES = [
 def test_the_gradient_of_the_exact_energy_is_that_of_its_differences(
     source: str, strength: float
 ) -> None:
-    """Central differences with step e = 1e-5 err by e^2 / 6 |E'''| and by rounding, 1e-14 / e: below
-    1e-8 together, as long as |E'''| < 500."""
+    """Central differences with step e = 1e-5 err by e^2 / 6 |E'''| and by rounding, 1e-14 / e:
+    below 1e-8 together, as long as |E'''| < 500."""
     formula, concepts = setting(source)
     energy = exact_energy(BASE, formula, concepts, strength=strength)
     x, sigma = images(3)

@@ -11,6 +11,7 @@ import json
 import os
 import uuid
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -55,7 +56,7 @@ def write_checkpoint(
     stored = {name: _stored(tensor, half=half) for name, tensor in tensors.items()}
     data = save(stored, metadata={"ebm": text})
     write_bytes(path, data)
-    return _digest(data)
+    return bytes_digest(data)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -88,9 +89,14 @@ def read_header(path: Path) -> dict[str, Any]:
     """
     try:
         with path.open("rb") as file:
-            return _parsed(file, path)
+            return _parsed(file, os.fstat(file.fileno()).st_size, path)
     except OSError as error:
         raise _unreadable(path, error) from error
+
+
+def header_of(data: bytes, *, path: Path) -> dict[str, Any]:
+    """As :func:`read_header`, for the bytes of a file; ``path`` is for messages."""
+    return _parsed(BytesIO(data), len(data), path)
 
 
 def read_checkpoint(
@@ -120,7 +126,7 @@ def read_checkpoint(
     except OSError as error:
         raise _unreadable(path, error) from error
     if sha256 is not None:
-        check_digest(path, _digest(data), sha256)
+        check_digest(path, bytes_digest(data), sha256)
     try:
         tensors = load(data)
     except SafetensorError as error:
@@ -155,7 +161,8 @@ def check_digest(path: Path, found: str, recorded: str) -> None:
         )
 
 
-def _digest(data: bytes) -> str:
+def bytes_digest(data: bytes) -> str:
+    """The digest of the bytes of a file, "sha256:<hex>"."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
@@ -172,9 +179,8 @@ def _stored(tensor: "Tensor", *, half: bool) -> "Tensor":
     return plain.contiguous().clone()
 
 
-def _parsed(file: BinaryIO, path: Path) -> dict[str, Any]:
+def _parsed(file: BinaryIO, size: int, path: Path) -> dict[str, Any]:
     """Read and check the header of an open file: sizes first, then JSON, then our key."""
-    size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(8), "little")
     if size < 8 or not 2 <= length <= MAX_HEADER:
         raise _foreign(path)

@@ -13,7 +13,7 @@ from ebmcli.registry.places import (
     locate_registry,
     writable_registry,
 )
-from ebmcli.registry.records import Kind, Record, Registry, read_registry
+from ebmcli.registry.records import Kind, Record, Registry, read_registry, registry_from_dict
 from ebmcli.registry.schema import check_name
 
 __all__ = [
@@ -28,5 +28,6 @@ __all__ = [
     "find_registry",
     "locate_registry",
     "read_registry",
+    "registry_from_dict",
     "writable_registry",
 ]

@@ -86,7 +86,7 @@ def create_registry(folder: Path) -> Path:
     """
     path = folder / FILE_NAME
     if path.exists():
-        raise OutputExistsError(path, hint=f"use it: --registry {path}")
+        raise OutputExistsError(path, hint=f"use it: --registry {path.absolute()}")
     write_bytes(path, EMPTY.encode())
     return path
 

@@ -9,7 +9,7 @@ from ebmcli.checkpoint import check_digest, file_digest
 from ebmcli.core.factors import Factor
 from ebmcli.errors import RegistryError, UnknownNameError, UsageError
 from ebmcli.registry.document import Document
-from ebmcli.registry.schema import Entry, validate
+from ebmcli.registry.schema import Entry, Sections, validate
 
 Kind = Literal["base", "concept", "judge"]
 SECTION: dict[Kind, str] = {"base": "bases", "concept": "concepts", "judge": "judges"}
@@ -143,17 +143,28 @@ def parse_document(text: str, path: Path) -> tuple[Registry, Document]:
     """
     document = Document(text, path=path)
     sections = validate(document.plain, path=path, line_of=document.line_of)
+    return _registry(sections, path), document
 
+
+def registry_from_dict(plain: Any, *, path: Path) -> Registry:
+    """A registry from plain types, checked as a file is; ``path`` is for messages.
+
+    Raises:
+        RegistryError: Invalid or of a newer schema.
+    """
+    return _registry(validate(plain, path=path, line_of=lambda _: 1), path)
+
+
+def _registry(sections: Sections, path: Path) -> Registry:
     def records(kind: Kind, entries: Mapping[str, Entry]) -> dict[str, Record]:
         return {name: _record(kind, name, entry) for name, entry in entries.items()}
 
-    registry = Registry(
+    return Registry(
         path,
         bases=records("base", sections.bases),
         concepts=records("concept", sections.concepts),
         judges=records("judge", sections.judges),
     )
-    return registry, document
 
 
 def _record(kind: Kind, name: str, entry: Entry) -> Record:

@@ -1,0 +1,218 @@
+"""Concepts to and from one zip file: a manifest and the weights, checked before anything is kept.
+
+The manifest holds the entries of a registry.yaml as JSON; equal content gives equal bytes.
+"""
+
+import json
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from ebmcli.checkpoint import bytes_digest, check_digest, header_of, write_bytes
+from ebmcli.errors import FileFormatError, OutputExistsError, UsageError
+from ebmcli.registry import (
+    Editor,
+    Kind,
+    Record,
+    Registry,
+    checkpoint_file,
+    edit_registry,
+    registry_from_dict,
+)
+from ebmcli.workflows.registry import mismatch
+
+FORMAT = "ebm-archive"
+VERSION = 1
+MANIFEST = "manifest.json"
+MAX_BYTES = 4_000_000_000  # chosen: unpacked; refuses archives made to fill a disk
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's first date: the time of export is not content
+_HINT = "export it again: ebm export NAME -o FILE.zip"
+
+
+def export(
+    registry: Registry, records: Sequence[Record], out: Path, *, overwrite: bool
+) -> list[Record]:
+    """Write records, and the bases that concepts among them use, into one zip file.
+
+    Returns:
+        What was written, the bases first.
+
+    Raises:
+        OutputExistsError: The file exists and was not to be overwritten.
+        FileFormatError: The weights of a record are missing.
+        DigestError: The weights of a record are not those that were recorded.
+    """
+    if out.exists() and not overwrite:
+        raise OutputExistsError(out)
+    bases = [registry.get("base", record.base) for record in records if record.base]
+    chosen = {(record.kind, record.name): record for record in [*bases, *records]}
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        content = list(chosen.values())
+        _add(archive, MANIFEST, json.dumps(_manifest(content), indent=1, sort_keys=True).encode())
+        for record in sorted(content, key=_member):
+            _add(archive, _member(record), registry.checked_file(record).read_bytes())
+    write_bytes(out, buffer.getvalue())
+    return content
+
+
+def import_archive(
+    path: Path, source: Path, *, new_name: str | None = None, overwrite: bool = False
+) -> list[Record]:
+    """Check a zip file of :func:`export` and add what it holds to a registry.
+
+    A record that is there already, with the same weights, is left as it is.
+
+    Args:
+        path: The registry.yaml to change.
+        source: The zip file.
+        new_name: Another name for its only concept.
+        overwrite: Replace records of the same name with other weights.
+
+    Returns:
+        What was added or replaced.
+
+    Raises:
+        FileFormatError: Not such a zip file, or its content contradicts its manifest.
+        DigestError: Weights are not those of the manifest.
+        OutputExistsError: A name is taken by other weights.
+    """
+    content = _renamed(_read(source), new_name)
+    written: list[Path] = []
+    replaced: list[Path] = []
+    added = []
+    try:
+        with edit_registry(path) as editor:
+            for record, data in content:
+                old = editor.registry.section(record.kind).get(record.name)
+                if old is not None and old.sha256 == record.sha256:
+                    continue
+                record = _placed(editor, record)
+                if old is None or overwrite:
+                    write_bytes(editor.registry.file(record), data)
+                    written.append(editor.registry.file(record))
+                if old is not None and overwrite:
+                    replaced.append(editor.registry.file(old))
+                _put(editor, record, overwrite=overwrite)
+                added.append(record)
+    except BaseException:  # Ctrl-C too: what is not registered is not left behind
+        for file in written:
+            file.unlink(missing_ok=True)
+        raise
+    for file in replaced:
+        file.unlink(missing_ok=True)
+    return added
+
+
+def _manifest(records: Sequence[Record]) -> dict[str, Any]:
+    sections: dict[str, Any] = {"schema": 1, "bases": {}, "concepts": {}, "judges": {}}
+    for record in records:
+        entry = record.to_dict() | {"file": _member(record)}
+        sections[f"{record.kind}s"][record.name] = entry
+    return {"format": FORMAT, "version": VERSION, "registry": sections}
+
+
+def _member(record: Record) -> str:
+    """The name of a record's weights inside the zip file."""
+    return checkpoint_file(record.name, kind=record.kind)
+
+
+def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+    entry = zipfile.ZipInfo(name, date_time=_EPOCH)
+    entry.create_system = 3  # Unix, wherever it is written
+    entry.external_attr = 0o644 << 16
+    archive.writestr(entry, data)
+
+
+def _read(source: Path) -> list[tuple[Record, bytes]]:
+    """Everything in an archive, bases first, after every check that needs no registry."""
+    try:
+        with zipfile.ZipFile(source) as archive:
+            files = [entry for entry in archive.infolist() if not entry.is_dir()]
+            members = {entry.filename: entry.file_size for entry in files}
+            if MANIFEST not in members or sum(members.values()) > MAX_BYTES:
+                raise _foreign(source)
+            records = _records(source, archive.read(MANIFEST))
+            _compare(source, members, records)
+            content = [(record, archive.read(record.file)) for record in records]
+    except FileNotFoundError as error:
+        raise FileFormatError(source, "no such file") from error
+    except OSError as error:
+        raise FileFormatError(source, f"cannot be read: {error.strerror}") from error
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
+        raise _foreign(source) from error
+    for record, data in content:
+        member = source / record.file
+        check_digest(member, bytes_digest(data), record.sha256)
+        problem = mismatch(record, header_of(data, path=member))
+        if problem:
+            raise FileFormatError(member, problem, hint=_HINT)
+    return content
+
+
+def _records(source: Path, text: bytes) -> list[Record]:
+    """The records of a manifest, bases first."""
+    try:
+        manifest = json.loads(text)
+        if manifest["format"] != FORMAT:
+            raise ValueError("another format")
+        version, sections = int(manifest["version"]), manifest["registry"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _foreign(source) from error
+    if version > VERSION:
+        problem = f"is version {version} of the format; this ebm reads up to {VERSION}"
+        raise FileFormatError(source, problem, hint="upgrade ebm: pip install --upgrade ebmcli")
+    registry = registry_from_dict(sections, path=source / MANIFEST)
+    return [*registry.bases.values(), *registry.concepts.values(), *registry.judges.values()]
+
+
+def _compare(source: Path, members: dict[str, int], records: Sequence[Record]) -> None:
+    """The archive must hold what its manifest names, and nothing else."""
+    named = {record.file for record in records}
+    for name in sorted(set(members) - named - {MANIFEST}):
+        raise FileFormatError(
+            source, f"holds {name!r}, which its manifest does not name", hint=_HINT
+        )
+    for name in sorted(named - set(members)):
+        raise FileFormatError(source, f"lacks {name}, which its manifest names", hint=_HINT)
+
+
+def _renamed(content: list[tuple[Record, bytes]], new: str | None) -> list[tuple[Record, bytes]]:
+    """The content with its only concept under another name."""
+    if new is None:
+        return content
+    concepts = [record.name for record, _ in content if record.kind == "concept"]
+    if len(concepts) != 1:
+        problem = f"--as names one concept, the archive holds {len(concepts)}"
+        raise UsageError(problem, hint="import without --as, then ebm rename OLD NEW")
+    return [
+        (replace(record, name=new) if record.kind == "concept" else record, data)
+        for record, data in content
+    ]
+
+
+def _placed(editor: Editor, record: Record) -> Record:
+    """The record with a file of its own that does not exist yet."""
+    usual = replace(record, file=checkpoint_file(record.name, kind=record.kind))
+    if not editor.registry.file(usual).exists():
+        return usual
+    name = f"{record.name}-{record.sha256.removeprefix('sha256:')[:8]}"
+    return replace(record, file=checkpoint_file(name, kind=record.kind))
+
+
+def _put(editor: Editor, record: Record, *, overwrite: bool) -> None:
+    kind: Kind = record.kind
+    if record.name in editor.registry.section(kind) and not overwrite:
+        hint = "--as NEW imports it under another name, --overwrite replaces yours"
+        if kind != "concept":
+            hint = f"ebm rename {record.name} NEW keeps yours, --overwrite replaces it"
+        raise OutputExistsError(f"another {kind} {record.name!r}", hint=hint)
+    editor.put(record, overwrite=overwrite)
+
+
+def _foreign(source: Path) -> FileFormatError:
+    return FileFormatError(source, "is not an archive of ebm export", hint=_HINT)

@@ -1,0 +1,181 @@
+"""Jobs on a registry: list, describe, verify, rename and remove what is trained; without torch."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ebmcli.checkpoint import read_header
+from ebmcli.core.statements import usage
+from ebmcli.errors import EbmError, FileFormatError, OutputError, OutputExistsError
+from ebmcli.registry import Kind, Record, Registry, checkpoint_file, edit_registry, read_registry
+
+
+def summaries(
+    registry: Registry, *, space: str | None = None, kind: Kind | None = None
+) -> list[dict[str, Any]]:
+    """One row per record, in the order of the file; the digests are not checked."""
+    return [
+        {
+            "name": record.name,
+            "kind": record.kind,
+            "space": record.space,
+            "factor": record.factor.kind if record.factor else None,
+            "values": values(record),
+            "method": record.method,
+            "accuracy": accuracy(record),
+            "bytes": registry.file(record).stat().st_size if present(registry, record) else None,
+            "status": "ok" if present(registry, record) else "missing",
+        }
+        for record in registry.records()
+        if space in (None, record.space) and kind in (None, record.kind)
+    ]
+
+
+def present(registry: Registry, record: Record) -> bool:
+    """Is the file of a record there?"""
+    return registry.file(record).is_file()
+
+
+def values(record: Record) -> str:
+    """The values of a concept in a few words: red, blue, ... or 0.1 to 0.5."""
+    factor = record.factor
+    if factor is None:
+        return ""
+    if factor.names:
+        return ", ".join(factor.names)
+    axes = " in x and y" if factor.kind == "position" else ""
+    return f"{factor.low:g} to {factor.high:g}{axes}"
+
+
+def accuracy(record: Record) -> float | None:
+    """The accuracy on held-out images at the lowest noise measured, in [0, 1]."""
+    levels = record.measured.get("held_out")
+    if not isinstance(levels, dict) or not levels:
+        return None
+    lowest = levels[min(levels, key=float)]
+    found = lowest.get("accuracy") if isinstance(lowest, dict) else None
+    return float(found) if isinstance(found, (int, float)) else None
+
+
+def description(registry: Registry, record: Record) -> dict[str, Any]:
+    """Everything that is known about a record, in plain types."""
+    there = present(registry, record)
+    return {
+        "name": record.name,
+        "kind": record.kind,
+        **record.to_dict(),
+        "registry": str(registry.path),
+        "bytes": registry.file(record).stat().st_size if there else None,
+        "status": "ok" if there else "missing",
+        "usage": usage(record.name, record.factor) if record.factor else None,
+        "used_by": [c.name for c in registry.concepts.values() if _uses(c, record)],
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """What :func:`verify` found about one record; ``problem`` is None where all is well."""
+
+    record: Record
+    problem: str | None
+
+
+def verify(registry: Registry, records: Sequence[Record]) -> list[Check]:
+    """Hash every file again and compare its header with the record."""
+    return [Check(record=record, problem=_problem(registry, record)) for record in records]
+
+
+def mismatch(record: Record, header: dict[str, Any]) -> str | None:
+    """Where the header of a file contradicts its record, in words."""
+    said: dict[str, Any] = {"kind": record.kind, "space": record.space}
+    if record.kind == "concept" and record.factor:
+        said |= {"method": record.method, "factor": record.factor.to_dict()}
+    for key, value in said.items():
+        if key in header and header[key] != value:
+            return f"its header says {key} {header[key]}, the registry {value}"
+    return None
+
+
+def rename(path: Path, old: str, new: str, *, kind: Kind | None = None) -> Record:
+    """Give a record another name, and its file where that has the name.
+
+    Raises:
+        UnknownNameError: There is none of the old name.
+        OutputExistsError: The new name, or a file of it, is there already.
+        UsageError: The new name is not allowed.
+    """
+    copy: Path | None = None
+    try:
+        with edit_registry(path) as editor:
+            record = editor.registry.find(old, kind)
+            editor.rename(record.kind, old, new)
+            renamed = editor.registry.get(record.kind, new)
+            source = editor.registry.file(record)
+            if record.file != checkpoint_file(old, kind=record.kind) or not source.is_file():
+                return renamed
+            renamed = replace(renamed, file=checkpoint_file(new, kind=record.kind))
+            copy = _duplicate(source, editor.registry.file(renamed))
+            editor.put(renamed, overwrite=True)
+    except BaseException:  # Ctrl-C too: the old name is still the valid one
+        if copy is not None:
+            copy.unlink(missing_ok=True)
+        raise
+    source.unlink(missing_ok=True)
+    return renamed
+
+
+def remove(path: Path, name: str, *, kind: Kind | None = None, keep_file: bool = False) -> Record:
+    """Take a record out of the registry and delete its file.
+
+    Raises:
+        UnknownNameError: There is none.
+        UsageError: It is a base that concepts use.
+    """
+    with edit_registry(path) as editor:
+        record = editor.registry.find(name, kind)
+        editor.remove(record.kind, name)
+    registry = read_registry(path)
+    if not keep_file and all(other.file != record.file for other in registry.records()):
+        try:
+            registry.file(record).unlink(missing_ok=True)
+        except OSError as error:
+            problem = f"{name} is no longer registered, but its file stays: {error}"
+            raise OutputError(problem, hint="delete it yourself") from error
+    return record
+
+
+def _uses(concept: Record, record: Record) -> bool:
+    return record.kind == "base" and concept.base == record.name
+
+
+def _problem(registry: Registry, record: Record) -> str | None:
+    """What is wrong with the file of a record, in words."""
+    path = registry.file(record)
+    try:
+        header = read_header(path)
+        registry.checked_file(record)
+    except FileFormatError as error:
+        return error.problem.removeprefix(f"{path}: ")
+    except EbmError as error:
+        return error.problem
+    if record.base is not None and record.base not in registry.bases:
+        return f"its base {record.base} is not in the registry"
+    return mismatch(record, header)
+
+
+def _duplicate(source: Path, target: Path) -> Path:
+    """A second name for a file, or a copy where the disk has no links; nothing is overwritten."""
+    try:
+        os.link(source, target)
+    except FileExistsError as error:
+        raise OutputExistsError(target, hint="move it away or choose another name") from error
+    except OSError:
+        try:
+            shutil.copyfile(source, target)
+        except OSError as error:
+            target.unlink(missing_ok=True)
+            raise OutputError(f"cannot write {target}: {error.strerror}") from error
+    return target

@@ -1,0 +1,203 @@
+"""Everything that is printed: results on stdout, messages and progress on stderr.
+
+On a terminal tables and bars are drawn by rich, which is loaded only then; elsewhere tables are
+aligned text and progress is one plain line every ten seconds.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, TextIO
+
+import typer
+
+from ebmcli.errors import EbmError
+
+QUIET_SECONDS = 10.0  # between two plain lines of progress
+
+Report = Callable[..., None]  # report(done, total, note="")
+
+
+class TrainingReport(Protocol):
+    """What a training loop says after an update."""
+
+    @property
+    def step(self) -> int:
+        """Updates done."""
+
+    @property
+    def n_steps(self) -> int:
+        """Updates in all."""
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """Scalars by name."""
+
+
+def message(text: str) -> None:
+    """One line for people, on stderr."""
+    typer.echo(printable(text), err=True)
+
+
+def result(text: str) -> None:
+    """Text that was asked for, on stdout."""
+    typer.echo(printable(text))
+
+
+def show_error(error: EbmError) -> None:
+    """What is wrong and what to type next, on stderr."""
+    message(f"error: {error.problem}")
+    if error.hint:
+        message(f"hint: {error.hint}")
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout; numbers that JSON cannot say become null."""
+    typer.echo(json.dumps(_finite(document), indent=2, default=str, allow_nan=False))
+
+
+def table(title: str, headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table on stdout; numbers stand to the right. The title shows on a terminal only."""
+    cells = [[printable("" if cell is None else str(cell)) for cell in row] for row in rows]
+    numeric = [bool(rows) and all(_numeric(row[i]) for row in rows) for i in range(len(headers))]
+    if is_terminal(sys.stdout):
+        _rich_table(title, headers, cells, numeric)
+        return
+    lines = [list(headers), *cells]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(headers))]
+    for line in lines:
+        columns = zip(line, widths, numeric, strict=True)
+        padded = [
+            text.rjust(width) if right else text.ljust(width) for text, width, right in columns
+        ]
+        typer.echo("  ".join(padded).rstrip())
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Report]:
+    """Show how far work is: ``report(done, total, note="loss 0.3")`` as often as you like."""
+    if is_terminal(sys.stderr):
+        with _rich_bar(title) as report:
+            yield report
+    else:
+        yield _plain_lines(title)
+
+
+@contextmanager
+def training_progress(title: str) -> Iterator[Callable[[TrainingReport], None]]:
+    """As :func:`progress`, for the reports of a training loop."""
+    with progress(title) as report:
+
+        def report_update(update: TrainingReport) -> None:
+            loss = update.losses.get("loss")
+            note = "" if loss is None else f"loss {loss:.4g}"
+            report(update.step, update.n_steps, note=note)
+
+        yield report_update
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Does a person watch this stream on something that can move its cursor?"""
+    return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def duration(seconds: float) -> str:
+    """Time for people: 8 s, 3 min, 1 h 05 min."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size_text(n_bytes: int) -> str:
+    """Bytes for people: 812 B, 1.4 MB."""
+    size = float(n_bytes)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+def printable(text: str) -> str:
+    """The text without characters that steer a terminal; files of strangers may hold some."""
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
+
+
+def _numeric(cell: object) -> bool:
+    if isinstance(cell, str):
+        return cell[:1].isdigit() and cell.split(" ")[0].replace(".", "", 1).isdigit()
+    return cell is None or isinstance(cell, (int, float))
+
+
+def _finite(document: Any) -> Any:
+    """The document with infinite and undefined numbers replaced by None."""
+    if isinstance(document, dict):
+        return {str(key): _finite(value) for key, value in document.items()}
+    if isinstance(document, (list, tuple)):
+        return [_finite(value) for value in document]
+    if isinstance(document, float) and (document != document or abs(document) == float("inf")):
+        return None
+    return document
+
+
+def _rich_table(
+    title: str, headers: Sequence[str], cells: list[list[str]], numeric: list[bool]
+) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for header, right in zip(headers, numeric, strict=True):
+        drawn.add_column(header, justify="right" if right else "left", overflow="fold")
+    for row in cells:
+        drawn.add_row(*(Text(cell) for cell in row))
+    Console(highlight=False).print(drawn)
+
+
+@contextmanager
+def _rich_bar(title: str) -> Iterator[Report]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Remaining(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(printable(title), total=None, note="")
+
+        def report(done: int, total: int | None = None, note: str = "") -> None:
+            bars.update(task, completed=done, total=total, note=printable(note))
+
+        yield report
+
+
+def _plain_lines(title: str) -> Report:
+    start = last = time.monotonic()
+    first: int | None = None
+
+    def report(done: int, total: int | None = None, note: str = "") -> None:
+        nonlocal last, first
+        first = done if first is None else first
+        now = time.monotonic()
+        if now - last < QUIET_SECONDS:
+            return
+        last = now
+        parts = [f"{title}: {done:,}"]
+        if total:
+            parts[0] += f"/{total:,} ({100 * done // total} %)"
+            if done > first:  # a resumed run starts in the middle
+                parts.append(f"{duration((now - start) / (done - first) * (total - done))} left")
+        message(", ".join([*parts, note] if note else parts))
+
+    return report

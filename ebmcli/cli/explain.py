@@ -1,0 +1,56 @@
+"""``ebm explain``: what a formula means, without drawing anything."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ebmcli.workflows.explain import Explanation
+
+
+def explain(
+    expression: Annotated[str, typer.Argument(help='A formula: "color=red and not size>0.4".')],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    registry: Annotated[Path | None, typer.Option(help="registry.yaml to use.")] = None,
+) -> None:
+    """Show how a formula is read: its tree, its concepts and how probable it is by chance.
+
+    Example: ebm explain "color=red and not size>0.4"
+    """
+    from ebmcli.cli import console
+    from ebmcli.registry import find_registry, read_registry
+    from ebmcli.workflows.explain import explain as explained
+
+    explanation = explained(read_registry(find_registry(registry)), expression)
+    if as_json:
+        console.print_json(asdict(explanation))
+        return
+    console.result("\n".join(_lines(explanation)))
+
+
+def _lines(explanation: "Explanation") -> Iterator[str]:
+    """An explanation as text."""
+    yield from explanation.tree
+    yield ""
+    yield f"means      {explanation.rewritten}"
+    yield f"space      {explanation.space}"
+    yield f"by chance  {_percent(explanation.probability)} of pictures, if every value is as likely"
+    yield f"command    ebm generate {explanation.shell}"
+    for concept in explanation.concepts:
+        missing = "" if concept.present else ", FILE MISSING: ebm verify"
+        yield ""
+        yield f"{concept.name}  {concept.kind}, {concept.method}, {concept.sha256[:19]}{missing}"
+        for statement in concept.statements:
+            covered = f"{statement.cells:.3g} of {concept.n_cells} cells"
+            yield f"  {statement.text}  {covered}, {_percent(statement.share)} by chance"
+    if explanation.notes:
+        yield ""
+    for note in explanation.notes:
+        yield f"note: {note}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"

@@ -1,0 +1,268 @@
+"""Commands on the registry: list, show, verify, rename, rm, export, import, registry."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from ebmcli.registry import Registry
+
+Kind = Literal["base", "concept", "judge"]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+RegistryPath = Annotated[Path | None, typer.Option("--registry", help="registry.yaml to use.")]
+OfKind = Annotated[
+    Kind | None, typer.Option("--kind", help="Needed where a base and a judge share a name.")
+]
+NamesOrAll = Annotated[
+    list[str] | None, typer.Argument(help="Names in the registry; all without.", show_default=False)
+]
+
+app = typer.Typer(help="Where the registry is, and new ones.", rich_markup_mode=None)
+
+
+def list_records(
+    space: Annotated[str | None, typer.Option(help="Only of this space.")] = None,
+    kind: Annotated[Kind | None, typer.Option(help="Only of this kind.")] = None,
+    as_json: Json = False,
+    registry: RegistryPath = None,
+) -> None:
+    """List what is trained: concepts, bases and judges.
+
+    Example: ebm list --kind concept
+    """
+    from ebmcli.cli import console
+    from ebmcli.workflows.registry import summaries
+
+    opened = _open(registry)
+    found = summaries(opened, space=space, kind=kind)
+    if as_json:
+        console.print_json(found)
+        return
+    headers = ("name", "kind", "space", "values", "method", "accuracy", "size", "status")
+    console.table(str(opened.path), headers, [_row(summary) for summary in found])
+    if not found:
+        console.message(f"nothing to list in {opened.path}")
+
+
+def show(
+    name: Annotated[str, typer.Argument(help="Name in the registry.")],
+    kind: OfKind = None,
+    as_json: Json = False,
+    registry: RegistryPath = None,
+) -> None:
+    """Show everything about one entry: how to write it, numbers, origin, digest.
+
+    Example: ebm show color
+    """
+    from ebmcli.cli import console
+    from ebmcli.workflows.registry import description
+
+    opened = _open(registry)
+    found = description(opened, opened.find(name, kind))
+    if as_json:
+        console.print_json(found)
+        return
+    usage = found.pop("usage")
+    console.result(f"{found.pop('kind')} {found.pop('name')}" + (f": {usage}" if usage else ""))
+    console.result("\n".join(_outline(found, indent="  ")))
+
+
+def verify(
+    names: NamesOrAll = None,
+    kind: OfKind = None,
+    as_json: Json = False,
+    registry: RegistryPath = None,
+) -> None:
+    """Hash files again and compare them with what was recorded; status 1 if any differs.
+
+    Example: ebm verify
+    """
+    from ebmcli.cli import console
+    from ebmcli.workflows import registry as jobs
+
+    opened = _open(registry)
+    records = [opened.find(name, kind) for name in names] if names else opened.records()
+    checks = jobs.verify(opened, records)
+    rows = [(c.record.name, c.record.kind, c.record.file, c.problem or "ok") for c in checks]
+    headers = ("name", "kind", "file", "result")
+    if as_json:
+        console.print_json([dict(zip(headers, row, strict=True)) for row in rows])
+    else:
+        console.table(str(opened.path), headers, rows)
+    n_bad = sum(check.problem is not None for check in checks)
+    if n_bad:
+        console.message(f"error: {n_bad} of {len(checks)} files are not what was recorded")
+        console.message("hint: train them again, import them again, or ebm rm NAME")
+        raise typer.Exit(1)
+
+
+def rename(
+    old: Annotated[str, typer.Argument(help="Name in the registry.")],
+    new: Annotated[str, typer.Argument(help="Its new name.")],
+    kind: OfKind = None,
+    registry: RegistryPath = None,
+) -> None:
+    """Give an entry another name, for formulas and for its file.
+
+    Example: ebm rename color colour
+    """
+    from ebmcli.cli import console
+    from ebmcli.registry import writable_registry
+    from ebmcli.workflows import registry as jobs
+
+    record = jobs.rename(writable_registry(registry), old, new, kind=kind)
+    console.message(f"{record.kind} {old} is now {new}, its file {record.file}")
+
+
+def rm(
+    names: Annotated[list[str], typer.Argument(help="Names in the registry.")],
+    kind: OfKind = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    keep_file: Annotated[bool, typer.Option("--keep-file", help="Leave the weights.")] = False,
+    registry: RegistryPath = None,
+) -> None:
+    """Remove entries and their weights; asks before it does.
+
+    Example: ebm rm color --keep-file
+    """
+    from ebmcli.cli import console
+    from ebmcli.errors import UsageError
+    from ebmcli.registry import writable_registry
+    from ebmcli.workflows import registry as jobs
+
+    opened = _open(registry)
+    records = [opened.find(name, kind) for name in names]
+    what = ", ".join(f"{record.kind} {record.name}" for record in records)
+    files = ", keeping files" if keep_file else f" and files in {opened.path.parent.absolute()}"
+    if not yes:
+        if not (sys.stdin and sys.stdin.isatty()):
+            raise UsageError(f"would remove {what}{files}", hint="add --yes")
+        if not typer.confirm(f"Remove {what}{files}?", err=True):
+            console.message("nothing was removed")
+            return
+    path = writable_registry(registry)
+    for record in records:
+        jobs.remove(path, record.name, kind=record.kind, keep_file=keep_file)
+        console.message(f"removed {record.kind} {record.name}")
+
+
+def export(
+    names: Annotated[list[str], typer.Argument(help="Names in the registry.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Zip file to write.")],
+    kind: OfKind = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    as_json: Json = False,
+    registry: RegistryPath = None,
+) -> None:
+    """Write concepts, with the base they use, into one zip file.
+
+    Example: ebm export color size -o scenes.zip
+    """
+    from ebmcli.cli import console
+    from ebmcli.workflows import archives
+
+    opened = _open(registry)
+    records = [opened.find(name, kind) for name in names]
+    written = archives.export(opened, records, out, overwrite=overwrite)
+    if as_json:
+        console.print_json({"file": str(out), "holds": [_named(record) for record in written]})
+    else:
+        console.result(str(out))
+        console.message(f"holds {', '.join(f'{r.kind} {r.name}' for r in written)}")
+
+
+def import_archive(
+    file: Annotated[Path, typer.Argument(help="Zip file of ebm export.")],
+    new_name: Annotated[str | None, typer.Option("--as", help="New name of its concept.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace other weights.")] = False,
+    as_json: Json = False,
+    registry: RegistryPath = None,
+) -> None:
+    """Add what a zip file of ebm export holds, after checking every digest.
+
+    Example: ebm import scenes.zip
+    """
+    from ebmcli.cli import console
+    from ebmcli.registry import writable_registry
+    from ebmcli.workflows import archives
+
+    path = writable_registry(registry)
+    added = archives.import_archive(path, file, new_name=new_name, overwrite=overwrite)
+    if as_json:
+        console.print_json({"registry": str(path), "added": [_named(record) for record in added]})
+    for record in added:
+        console.message(f"added {record.kind} {record.name} to {path}")
+    if not added:
+        console.message(f"{path} has everything in {file} already")
+
+
+@app.command("path")
+def registry_path(as_json: Json = False, registry: RegistryPath = None) -> None:
+    """Print which registry.yaml is used, and why.
+
+    Example: ebm registry path
+    """
+    from ebmcli.cli import console
+    from ebmcli.registry import locate_registry
+
+    path, reason = locate_registry(registry)
+    if as_json:
+        console.print_json({"path": str(path.absolute()), "reason": reason})
+    else:
+        console.result(str(path.absolute()))
+        console.message(reason)
+
+
+@app.command("init")
+def registry_init(
+    folder: Annotated[Path, typer.Argument(help="Folder, made where missing.")] = Path(),
+) -> None:
+    """Write an empty registry.yaml; commands below that folder will use it.
+
+    Example: ebm registry init experiments
+    """
+    from ebmcli.cli import console
+    from ebmcli.registry import create_registry
+
+    console.result(str(create_registry(folder)))
+
+
+def _open(registry: Path | None) -> "Registry":
+    from ebmcli.registry import find_registry, read_registry
+
+    return read_registry(find_registry(registry))
+
+
+def _row(summary: dict[str, Any]) -> list[object]:
+    """A summary as it is shown: values cut short, accuracy in percent."""
+    from ebmcli.cli import console
+
+    values, share, size = summary["values"], summary["accuracy"], summary["bytes"]
+    return [
+        summary["name"],
+        summary["kind"],
+        summary["space"],
+        values if len(values) <= 32 else values[:29] + "...",
+        summary["method"],
+        None if share is None else f"{100 * share:.1f} %",
+        None if size is None else console.size_text(size),
+        summary["status"],
+    ]
+
+
+def _named(record: Any) -> dict[str, str]:
+    return {"kind": record.kind, "name": record.name, "sha256": record.sha256}
+
+
+def _outline(content: Any, *, indent: str) -> Iterator[str]:
+    """Nested plain types as indented lines."""
+    for key, value in content.items():
+        if isinstance(value, dict) and value:
+            yield f"{indent}{key}"
+            yield from _outline(value, indent=indent + "  ")
+        elif value not in (None, {}, []):
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            yield f"{indent}{key}  {text}"

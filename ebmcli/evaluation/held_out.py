@@ -14,11 +14,11 @@ from ebmcli.core.concepts import TrainedConcept
 from ebmcli.core.factors import Factor
 from ebmcli.core.objective import add_noise, cross_entropy, denoising_loss
 from ebmcli.core.targets import cell_weights
+from ebmcli.evaluation.metrics import calibration_error
 from ebmcli.training.images import TrainingImages
 
 LOSS_SIGMAS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
 POSTERIOR_SIGMAS = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
-N_BINS = 15  # of the calibration error
 BATCH = 64
 
 Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]  # x, sigma, labels -> D
@@ -107,18 +107,3 @@ def _right(factor: Factor, cell: Tensor, labels: Tensor, target: Tensor) -> tupl
     found = values.to(labels.device)[cell].view(len(labels), -1)
     distance = (found - labels.view(len(labels), -1)).abs()
     return (distance <= factor.spacing).all(1), distance.mean(1)
-
-
-def calibration_error(confidence: Tensor, hit: Tensor) -> float:
-    """Expected calibration error: mean |confidence - hit rate| over bins of equal width.
-
-    Args:
-        confidence: Probability given to the answer (N,), in [0, 1].
-        hit: How far the answer is right (N,), in [0, 1].
-
-    Source: Guo et al. (2017).
-    """
-    bins = (confidence * N_BINS).long().clamp(0, N_BINS - 1)
-    gaps = torch.zeros(N_BINS, dtype=torch.float64)
-    gaps.index_add_(0, bins.cpu(), (confidence - hit).double().cpu())
-    return float(gaps.abs().sum() / len(confidence))

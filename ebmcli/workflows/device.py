@@ -52,19 +52,19 @@ def resolve_precision(name: str, device: torch.device) -> bool:
     if name != "auto":
         return name == "bf16"
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     if device.type != "cpu":
         return False
     return convolution_seconds(torch.bfloat16) < 0.8 * convolution_seconds(torch.float32)
 
 
 def convolution_seconds(dtype: torch.dtype) -> float:
-    """Shortest of three passes, forward and back, of one small convolution on the CPU."""
-    x = torch.ones(4, 64, 16, 16, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    """Shortest of six passes, forward and back, of one small convolution on the CPU."""
+    x = torch.ones(8, 128, 16, 16, dtype=dtype).contiguous(memory_format=torch.channels_last)
     x.requires_grad_()
-    weight = torch.ones(64, 64, 3, 3, dtype=dtype, requires_grad=True)
+    weight = torch.ones(128, 128, 3, 3, dtype=dtype, requires_grad=True)
     shortest = float("inf")
-    for _ in range(4):  # the first also warms up
+    for _ in range(6):  # the first also warms up
         start = time.perf_counter()
         F.conv2d(x, weight, padding=1).sum().backward()  # type: ignore[no-untyped-call]
         shortest = min(shortest, time.perf_counter() - start)

@@ -23,7 +23,8 @@ def load_base(registry: Registry, name: str, *, device: str | torch.device = "cp
     tensors, header = _read(registry, record)
     base = blank_base(header)
     _fill(base, tensors, record)
-    return _frozen(base, device)
+    _freeze(base)
+    return base.to(device)
 
 
 def load_concept(registry: Registry, name: str, *, device: str | torch.device = "cpu") -> Concept:
@@ -32,7 +33,8 @@ def load_concept(registry: Registry, name: str, *, device: str | torch.device = 
     tensors, header = _read(registry, record)
     concept = blank_concept(header)
     _fill(concept, tensors, record)
-    return _frozen(concept, device)
+    _freeze(concept)
+    return concept.to(device)
 
 
 def load_concepts(
@@ -74,6 +76,6 @@ def _fill(module: torch.nn.Module, tensors: dict[str, torch.Tensor], record: Rec
         raise FileFormatError(record.file, "does not fit its own settings", hint=hint) from error
 
 
-def _frozen(module: Any, device: str | torch.device) -> Any:
-    module.requires_grad_(False)
-    return module.to(device).to(memory_format=torch.channels_last).eval()
+def _freeze(module: torch.nn.Module) -> None:
+    module.requires_grad_(False).eval()
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's gap

@@ -10,7 +10,8 @@ from ebmcli.core.concepts import METHODS
 from ebmcli.core.factors import Factor
 from ebmcli.datasets.hdf5 import DatasetInfo, read_info
 from ebmcli.errors import ConfigError, OutputExistsError, UnknownNameError, UsageError
-from ebmcli.registry import Registry, check_name, read_registry
+from ebmcli.registry import Registry, checkpoint_file, read_registry
+from ebmcli.registry.schema import check_name
 from ebmcli.workflows.device import resolve_device
 from ebmcli.workflows.settings import Settings, changed, default_settings
 
@@ -110,7 +111,8 @@ def _plan(request: TrainRequest, *, kind: str, method: str) -> Plan:
         base=base,
         settings=settings,
         folder=folder / "runs" / request.name,
-        weights=folder / "checkpoints" / f"{request.name}.safetensors",
+        weights=folder
+        / checkpoint_file(request.name if kind == "concept" else f"base-{request.name}"),
         device=resolve_device(request.device),
     )
 

@@ -18,7 +18,7 @@ from ebmcli.core.base_energy import BaseEnergy
 from ebmcli.core.concepts import PosteriorConcept
 from ebmcli.core.factors import Factor
 from ebmcli.core.networks import parameter_count
-from ebmcli.datasets.hdf5 import read_images, read_labels
+from ebmcli.datasets.hdf5 import DatasetInfo, read_images, read_labels
 from ebmcli.errors import ConfigError
 from ebmcli.registry import Record, edit_registry, read_registry
 from ebmcli.training.images import TrainingImages
@@ -30,12 +30,14 @@ from ebmcli.workflows.builders import (
     held_out_numbers,
 )
 from ebmcli.workflows.device import resolve_precision
+from ebmcli.workflows.honesty import object_share, unconditional_or_one_value
 from ebmcli.workflows.loading import Concept, load_base
 from ebmcli.workflows.plans import Plan, resume_command, steps_set
 from ebmcli.workflows.runs import Run, open_run, train_to_end
 from ebmcli.workflows.settings import Settings, changed
 
 DEFAULT_MINUTES = {"base": 30.0, "concept": 8.0}  # chosen: what a laptop can spare
+N_DRAWN = 64  # pictures per number of corrector steps in the honest test; chosen
 WARM_UP_UPDATES, TIMED_UPDATES = 3, 8
 
 
@@ -48,15 +50,16 @@ class Trained:
     seconds: float
 
 
-def load_images(plan: Plan, factor: Factor | None) -> tuple[TrainingImages, TrainingImages]:
+def load_images(
+    info: DatasetInfo, factor: Factor | None, *, device: torch.device
+) -> tuple[TrainingImages, TrainingImages]:
     """The images to train on, and the last twentieth (64 to 2,000), which is held out."""
-    info = plan.info
     images = torch.from_numpy(read_images(info.path, 0, info.n_images))
     labels = None
     if factor is not None:
         labels = torch.from_numpy(read_labels(info.path, factor.name, 0, info.n_images))
     held = min(2000, max(64, info.n_images // 20), info.n_images // 2)
-    return TrainingImages(images, labels, device=plan.device).split(held)
+    return TrainingImages(images, labels, device=device).split(held)
 
 
 def train(plan: Plan, *, report: Callable[[StepReport], None]) -> Trained:
@@ -68,7 +71,7 @@ def train(plan: Plan, *, report: Callable[[StepReport], None]) -> Trained:
     """
     start = time.monotonic()
     registry = read_registry(plan.request.registry)
-    images, held = load_images(plan, plan.factor)
+    images, held = load_images(plan.info, plan.factor, device=plan.device)
     base = load_base(registry, plan.base, device=plan.device) if plan.base else None
     run, plan = _opened(plan, images, base)
     autocast = bool(run.config["autocast"])
@@ -165,6 +168,9 @@ def _finished(
     assert isinstance(network, BaseEnergy | Concept)
     network.autocast = False
     measured = held_out_numbers(network, held, base=base)
+    shares = _object_share(plan, network, base)
+    if shares is not None:
+        measured["object_share"] = shares
     header: dict[str, Any] = {
         "kind": plan.kind,
         "space": plan.info.space,
@@ -194,6 +200,21 @@ def _finished(
         editor.put(record, overwrite=plan.request.overwrite)
     shutil.rmtree(plan.folder, ignore_errors=True)
     return Trained(record=record, weights=plan.weights, seconds=seconds)
+
+
+def _object_share(
+    plan: Plan, network: BaseEnergy | Concept, base: BaseEnergy | None
+) -> dict[str, float] | None:
+    """The honest test: a base by itself, a concept asked for one of its values."""
+    registry = read_registry(plan.request.registry)
+    return object_share(
+        unconditional_or_one_value(network, base),
+        registry,
+        plan.info.space,
+        size=plan.info.size,
+        n=N_DRAWN,
+        device=plan.device,
+    )
 
 
 def provenance(plan: Plan, network: nn.Module, seconds: float) -> dict[str, Any]:

@@ -1,0 +1,178 @@
+"""``ebm train``, ``train-base`` and ``add-concept``: from a dataset file to a registered energy."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Name = Annotated[str, typer.Argument(help="Name in the registry.", show_default=False)]
+Data = Annotated[Path, typer.Option(help="Dataset file of ebm render-dataset or import-dataset.")]
+FactorName = Annotated[
+    str | None, typer.Option(help="Factor of the file to learn; without it, the one called NAME.")
+]
+Method = Annotated[str, typer.Option(help="posterior, conditional or both.")]
+BaseName = Annotated[str | None, typer.Option(help="Base energy; without it, the space's own.")]
+Minutes = Annotated[float | None, typer.Option(help="Time to train; schedules fit it.")]
+Steps = Annotated[int | None, typer.Option(help="Updates, instead of --minutes.")]
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", help="key=value, such as learning_rate=0.001.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Precision = Annotated[str, typer.Option(help="auto (measured), fp32 or bf16.")]
+Seed = Annotated[int, typer.Option(help="Seed of weights, batches and noise.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what has this name.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run; write nothing.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+RegistryPath = Annotated[Path | None, typer.Option("--registry", help="registry.yaml to use.")]
+
+
+def train(
+    name: Name,
+    data: Data,
+    factor: FactorName = None,
+    method: Method = "posterior",
+    base: BaseName = None,
+    minutes: Minutes = None,
+    steps: Steps = None,
+    assignments: Assignments = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    seed: Seed = 0,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    registry: RegistryPath = None,
+) -> None:
+    """Train a concept: an energy of one factor of a dataset.
+
+    Example: ebm train color --data scenes.h5 --minutes 8
+    """
+    request = _request(
+        name, data, registry, factor=factor, method=method, base=base, minutes=minutes,
+        steps=steps, assignments=tuple(assignments or ()), device=device, precision=precision,
+        seed=seed, resume=resume, overwrite=overwrite,
+    )  # fmt: skip
+    _run(request, kind="concept", dry_run=dry_run, as_json=as_json)
+
+
+def train_base(
+    name: Name,
+    data: Data,
+    minutes: Minutes = None,
+    steps: Steps = None,
+    assignments: Assignments = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    seed: Seed = 0,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    registry: RegistryPath = None,
+) -> None:
+    """Train the base of a space: the energy of its images when nothing is asked.
+
+    Example: ebm train-base scenes-64 --data scenes.h5 --minutes 30
+    """
+    request = _request(
+        name, data, registry, minutes=minutes, steps=steps, assignments=tuple(assignments or ()),
+        device=device, precision=precision, seed=seed, resume=resume, overwrite=overwrite,
+    )  # fmt: skip
+    _run(request, kind="base", dry_run=dry_run, as_json=as_json)
+
+
+def add_concept(
+    name: Name,
+    data: Data,
+    to: Annotated[str, typer.Option(help="Frozen concepts it will work with: color,position.")],
+    factor: FactorName = None,
+    method: Method = "posterior",
+    base: BaseName = None,
+    minutes: Minutes = None,
+    steps: Steps = None,
+    assignments: Assignments = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    seed: Seed = 0,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    registry: RegistryPath = None,
+) -> None:
+    """Train a concept beside frozen ones, then show that nothing was forgotten.
+
+    Example: ebm add-concept size --data scenes.h5 --to color,position
+    """
+    from ebmcli.cli.console import print_json, table
+    from ebmcli.workflows.add_concept import add
+
+    request = _request(
+        name, data, registry, factor=factor, method=method, base=base, minutes=minutes,
+        steps=steps, assignments=tuple(assignments or ()), device=device, precision=precision,
+        seed=seed, resume=resume, overwrite=overwrite,
+    )  # fmt: skip
+    others = tuple(part.strip() for part in to.split(",") if part.strip())
+    with _training_progress(f"train {name}") as report:
+        added = add(request, others=others, report=report)
+    if as_json:
+        print_json(added.to_dict())
+        return
+    _show(added.trained)
+    headers, rows = added.table()
+    table("nothing forgotten: frozen files are unchanged", headers, rows)
+
+
+def _request(name: str, data: Path, registry: Path | None, **options: Any) -> Any:
+    import shlex
+    import sys
+
+    from ebmcli.registry import writable_registry
+    from ebmcli.workflows.plans import TrainRequest
+
+    command = shlex.join(["ebm", *sys.argv[1:]])
+    return TrainRequest(
+        name=name, data=data, registry=writable_registry(registry), command=command, **options
+    )
+
+
+def _run(request: Any, *, kind: str, dry_run: bool, as_json: bool) -> None:
+    from ebmcli.cli.console import message, print_json
+    from ebmcli.workflows.plans import plan_base, plan_concept
+    from ebmcli.workflows.train import train as run_plan
+
+    plan = plan_base(request) if kind == "base" else plan_concept(request)
+    if dry_run:
+        print_json(plan.to_dict())
+        return
+    message(f"training {kind} {request.name}; run folder {plan.folder}")
+    with _training_progress(f"train {request.name}") as report:
+        trained = run_plan(plan, report=report)
+    if as_json:
+        print_json({"name": request.name, **trained.record.to_dict()})
+        return
+    _show(trained)
+
+
+def _training_progress(title: str) -> Any:
+    from ebmcli.cli.console import training_progress
+
+    return training_progress(title)
+
+
+def _show(trained: Any) -> None:
+    from ebmcli.cli.console import message, table
+    from ebmcli.workflows.train import quality_table
+
+    rows = quality_table(trained.record.measured)
+    if rows:
+        headers = list(rows[0])
+        shown = [[f"{row[key]:.4g}" for key in headers] for row in rows]
+        table(f"{trained.record.name} on held-out images, per noise level", headers, shown)
+    shares = trained.record.measured.get("object_share")
+    if shares:
+        shown = [[steps, f"{100 * share:.1f} %"] for steps, share in shares.items()]
+        headers = ["corrector steps per level", "pictures with an object"]
+        table("honest test: the share must not fall", headers, shown)
+    message(f"saved {trained.weights} after {trained.seconds:.0f} s")

@@ -1,0 +1,194 @@
+"""Continual learning: train a concept beside frozen ones, then measure that nothing was lost."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ebmcli.checkpoint import file_digest
+from ebmcli.core.concepts import TrainedConcept
+from ebmcli.core.expression import And, Literal
+from ebmcli.core.factors import Factor, Value
+from ebmcli.core.targets import label_tensor
+from ebmcli.datasets.hdf5 import read_info
+from ebmcli.errors import DigestError, UsageError
+from ebmcli.evaluation.held_out import BATCH
+from ebmcli.registry import Record, Registry, read_registry
+from ebmcli.training.images import TrainingImages
+from ebmcli.training.loop import StepReport
+from ebmcli.workflows.generate import GenerateRequest, draw_pictures
+from ebmcli.workflows.loading import load_concept
+from ebmcli.workflows.plans import TrainRequest, plan_concept
+from ebmcli.workflows.train import Trained, load_images, train
+
+READ_SIGMA = 0.1  # intensity; noise at which values are read
+N_COMPOSED = 16  # pictures drawn for each old concept together with the new one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """One frozen concept before and after."""
+
+    name: str
+    digest: str  # the same before and after, or DigestError
+    before: float  # share of held-out images whose value is read rightly
+    after: float
+    composed: float  # share of pictures of "old & new" whose old value is read rightly
+
+
+@dataclass(frozen=True, kw_only=True)
+class Added:
+    """What add-concept did."""
+
+    trained: Trained
+    kept: tuple[Kept, ...]
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Headers and rows of the "nothing forgotten" table."""
+        headers = ["concept", "before", "after", "with the new one", "file"]
+        rows = [
+            [
+                kept.name,
+                f"{100 * kept.before:.1f} %",
+                f"{100 * kept.after:.1f} %",
+                f"{100 * kept.composed:.1f} %",
+                f"unchanged {kept.digest[7:19]}",
+            ]
+            for kept in self.kept
+        ]
+        return headers, rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, for --json."""
+        kept = [dict(vars(item)) for item in self.kept]
+        return {"added": self.trained.record.to_dict(), "kept": kept}
+
+
+def add(
+    request: TrainRequest, *, others: Sequence[str], report: Callable[[StepReport], None]
+) -> Added:
+    """Train ``request`` with the named concepts frozen, and compare them before and after.
+
+    Raises:
+        UsageError: A named concept is of another space, or is the new one itself.
+        DigestError: A frozen file changed meanwhile.
+    """
+    registry = read_registry(request.registry)
+    space = read_info(request.data).space
+    frozen = _frozen(registry, others, request.name, space)
+    digests = {record.name: file_digest(registry.file(record)) for record in frozen}
+    plan = plan_concept(request)
+    before = {r.name: _share_read(registry, r, request) for r in frozen if r.kind == "concept"}
+    trained = train(plan, report=report)
+    registry = read_registry(request.registry)
+    for record in frozen:
+        if file_digest(registry.file(record)) != digests[record.name]:
+            hint = "another command replaced it meanwhile; ebm verify tells the state"
+            raise DigestError(registry.file(record), "a frozen file changed", hint=hint)
+    kept = tuple(
+        Kept(
+            name=record.name,
+            digest=digests[record.name],
+            before=before[record.name],
+            after=_share_read(registry, record, request),
+            composed=_share_composed(registry, record, trained.record, request),
+        )
+        for record in frozen
+        if record.kind == "concept"
+    )
+    return Added(trained=trained, kept=kept)
+
+
+def _frozen(registry: Registry, names: Sequence[str], new: str, space: str) -> list[Record]:
+    """The concepts to keep, and their bases."""
+    if not names:
+        raise UsageError("no concept to add to", hint="name them: --to color,position")
+    if new in names:
+        raise UsageError(f"{new} cannot be added to itself", hint="remove it from --to")
+    records = [registry.get("concept", name) for name in names]
+    for record in records:
+        if record.space != space:
+            problem = f"{record.name} is of {record.space}, the data of {space}"
+            raise UsageError(problem, hint=f"ebm list --space {space} shows what fits")
+    bases = dict.fromkeys(record.base for record in records if record.base)
+    return records + [registry.get("base", name) for name in bases]
+
+
+def _share_read(registry: Registry, record: Record, request: TrainRequest) -> float:
+    """Share of the file's held-out images whose value the concept reads rightly."""
+    assert record.factor is not None
+    info = read_info(request.data)
+    name = record.factor.name
+    if name not in info.factors:
+        known = ", ".join(info.factors)
+        problem = f"{info.path} has no labels of {name}, so {record.name} cannot be compared"
+        raise UsageError(problem, hint=f"its factors: {known}")
+    plan = plan_concept_data(request, info.factors[name])
+    concept = load_concept(registry, record.name)
+    return read_share(concept, plan)
+
+
+def plan_concept_data(request: TrainRequest, factor: Factor) -> TrainingImages:
+    """The held-out images of a file with the labels of one factor."""
+    return load_images(read_info(request.data), factor, device=torch.device("cpu"))[1]
+
+
+def read_share(concept: TrainedConcept, held: TrainingImages) -> float:
+    """Share of images whose MAP cell is right: the name, or within one spacing per coordinate."""
+    rights = []
+    for start in range(0, len(held), BATCH):
+        index = torch.arange(start, min(start + BATCH, len(held)))
+        x, labels = held.take(index)
+        rights.append(_right(concept, x, labels))
+    return float(torch.cat(rights).float().mean())
+
+
+def _right(concept: TrainedConcept, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    factor = concept.factor
+    sigma = torch.full((len(x),), READ_SIGMA)
+    noise = torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        cell = concept.log_posterior(x + READ_SIGMA * noise, sigma).argmax(1)
+    if factor.names:
+        return cell == labels
+    values = torch.tensor([factor.cell_value(int(k)) for k in cell]).view(len(x), -1)
+    return ((values - labels.view(len(x), -1)).abs() <= factor.spacing).all(1)
+
+
+def _share_composed(registry: Registry, old: Record, new: Record, request: TrainRequest) -> float:
+    """Share of pictures of "old & new" in which the old concept reads what was asked."""
+    assert old.factor is not None
+    assert new.factor is not None
+    left, right = literal(old.name, old.factor, 1), literal(new.name, new.factor, 1)
+    drawn = draw_pictures(
+        GenerateRequest(
+            expression=str(And(left, right)),
+            n=N_COMPOSED,
+            seed=request.seed,
+            device=request.device,
+            attempts=1,
+        ),
+        registry,
+    )
+    concept = load_concept(registry, old.name)
+    value = left.value if left.value is not None else "yes"
+    labels = label_tensor(old.factor, value).expand(N_COMPOSED, *[-1] * _extra(old.factor))
+    images = TrainingImages(torch.from_numpy(drawn.images), labels)
+    return read_share(concept, images)
+
+
+def _extra(factor: Factor) -> int:
+    return 1 if factor.kind == "position" else 0
+
+
+def literal(name: str, factor: Factor, index: int) -> Literal:
+    """A statement about a factor: its index-th value, or a place or number off the middle."""
+    value: Value
+    if factor.kind == "binary":
+        return Literal(name)
+    if factor.kind == "categorical":
+        return Literal(name, "=", factor.names[index % len(factor.names)])
+    quarter = round(factor.low + 0.75 * (factor.high - factor.low), 3)
+    value = quarter if factor.kind == "scalar" else (quarter, quarter)
+    return Literal(name, "=", value)

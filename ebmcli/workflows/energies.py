@@ -1,0 +1,167 @@
+"""One energy over images from a formula and the trained parts it needs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ebmcli.core.composition import (
+    conditional_energy,
+    exact_energy,
+    log_probability,
+    paper_energy,
+)
+from ebmcli.core.concepts import PosteriorConcept
+from ebmcli.core.energy import NoisyEnergy
+from ebmcli.core.expression import And, Expression, Literal
+from ebmcli.core.logic import Formula, compile_formula
+from ebmcli.errors import UsageError
+from ebmcli.registry import Registry
+from ebmcli.workflows.loading import Concept, load_base, load_concepts
+
+LOGICS = ("exact", "paper")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Composed:
+    """The energy of a formula and what it is made of."""
+
+    energy: NoisyEnergy  # E_f(x, sigma), nats
+    log_probability: NoisyEnergy  # log P(f | x, sigma), nats, (B,)
+    concepts: dict[str, Concept]
+    size: int  # pixels per side
+    digests: dict[str, str]  # "base scenes-64" or "concept color" -> sha256
+
+
+def compose(
+    registry: Registry,
+    formula: Formula,
+    *,
+    logic: str = "exact",
+    strength: float = 1.0,
+    device: torch.device,
+) -> Composed:
+    """Load what a formula needs and compose it.
+
+    Args:
+        registry: Where the concepts are.
+        formula: A compiled formula; its concepts are of one space.
+        logic: One of LOGICS.
+        strength: Power of P(f | x), with exact logic.
+        device: Where the networks go.
+    """
+    concepts = load_concepts(registry, formula.concepts, device=device)
+    base, digests = _base(registry, formula, concepts, device)
+    digests |= {f"concept {name}": registry.get("concept", name).sha256 for name in concepts}
+    remembered = {name: Remembered(concept) for name, concept in concepts.items()}
+    if logic == "paper":
+        log_priors = {name: concept.log_prior.tolist() for name, concept in concepts.items()}
+
+        def of_literal(literal: Literal) -> NoisyEnergy:
+            factors = {name: concept.factor for name, concept in concepts.items()}
+            single = compile_formula(literal, factors)
+            log_prior = single.log_prior(log_priors)
+            return conditional_energy(base, single, remembered, log_prior=log_prior)
+
+        energy = paper_energy(formula.expression, of_literal)
+    else:
+        energy = exact_energy(base, formula, remembered, strength=strength)
+        ratio = _conjunction_ratio(formula, concepts)
+        if ratio is not None:
+            energy = _guided(base, ratio, strength)
+
+    def probability(x: Tensor, sigma: Tensor) -> Tensor:
+        with torch.no_grad():
+            return log_probability(formula, concepts, x, sigma)
+
+    first = next(iter(concepts.values()))
+    return Composed(
+        energy=energy,
+        log_probability=probability,
+        concepts=concepts,
+        size=first.config.size,
+        digests=digests,
+    )
+
+
+class Remembered:
+    """A concept whose posterior is computed once per input, however often a formula asks."""
+
+    def __init__(self, concept: Concept) -> None:
+        self.log_prior = concept.log_prior
+        self.log_posterior = once_per_input(concept.log_posterior)
+
+
+def once_per_input(function: NoisyEnergy) -> NoisyEnergy:
+    """The same function, remembering its last result; inputs are compared by identity."""
+    last: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def remembering(x: Tensor, sigma: Tensor) -> Tensor:
+        if not last or last[0][0] is not x or last[0][1] is not sigma:
+            last[:] = [(x, sigma, function(x, sigma))]
+        return last[0][2]
+
+    return remembering
+
+
+def _base(
+    registry: Registry, formula: Formula, concepts: Mapping[str, Concept], device: torch.device
+) -> tuple[NoisyEnergy, dict[str, str]]:
+    """E0 of a formula: the mean of the concepts' own ones, or the base they were trained on.
+
+    A plain sum of conditional energies would count the energy of the space once per concept.
+    """
+    own = [c for c in concepts.values() if not isinstance(c, PosteriorConcept)]
+    if len(own) == len(concepts):
+        return once_per_input(_mean([c.unconditional for c in own])), {}
+    records = [registry.get("concept", name) for name in formula.concepts]
+    names = sorted({record.base for record in records if record.base})
+    if len(names) != 1:
+        found = ", ".join(names) or "none"
+        hint = "train them on one base: ebm train NAME --base BASE"
+        raise UsageError(f"the concepts of a formula share one base, found {found}", hint=hint)
+    loaded = load_base(registry, names[0], device=device)
+    digest = registry.get("base", names[0]).sha256
+    return once_per_input(loaded.energy), {f"base {names[0]}": digest}
+
+
+def _mean(energies: list[Callable[[Tensor, Tensor], Tensor]]) -> NoisyEnergy:
+    return lambda x, sigma: torch.stack([e(x, sigma) for e in energies]).mean(0)
+
+
+def _conjunction_ratio(formula: Formula, concepts: Mapping[str, Concept]) -> NoisyEnergy | None:
+    """sum of log p(c | x) - log p(c) for a plain AND of conditional concepts, one pass each."""
+    parts = _positive_literals(formula.expression)
+    if parts is None or any(isinstance(concepts[p.name], PosteriorConcept) for p in parts):
+        return None
+    if len({part.name for part in parts}) < len(parts):
+        return None
+    targets = []
+    for part in parts:
+        table = formula.tables[part.name]
+        row = table.truths.index((True,))
+        weights = torch.tensor(table.membership[row], device=concepts[part.name].log_prior.device)
+        targets.append((concepts[part.name], weights / weights.sum(), part.weight))
+
+    def ratio(x: Tensor, sigma: Tensor) -> Tensor:
+        return torch.stack(
+            [w * c.log_ratio(x, sigma, t.expand(len(x), -1)) for c, t, w in targets]
+        ).sum(0)
+
+    return ratio
+
+
+def _positive_literals(expression: Expression) -> list[Literal] | None:
+    """The statements of a plain conjunction; None for any other formula."""
+    match expression:
+        case Literal(comparison=None | "="):
+            return [expression]
+        case And(left, right):
+            first, second = _positive_literals(left), _positive_literals(right)
+            return None if first is None or second is None else first + second
+    return None
+
+
+def _guided(base: NoisyEnergy, ratio: NoisyEnergy, strength: float) -> NoisyEnergy:
+    return lambda x, sigma: base(x, sigma) - strength * ratio(x, sigma)

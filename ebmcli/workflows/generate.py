@@ -1,0 +1,240 @@
+"""From an expression to pictures: compose, draw by annealed chains, keep the probable ones."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ebmcli.core.samplers import SeededNoise, annealed_chain, noise_levels
+from ebmcli.errors import ConfigError, UnknownNameError
+from ebmcli.imaging import read_image
+from ebmcli.registry import Registry
+from ebmcli.training.images import to_bytes, to_intensity
+from ebmcli.workflows.device import resolve_device
+from ebmcli.workflows.energies import LOGICS, Composed, compose
+from ebmcli.workflows.formulas import formula_of
+
+SAMPLERS = ("auto", "heun", "langevin")
+READ_SIGMA = 0.1  # intensity; noise at which a finished picture's probability is read
+ACCEPT = 0.5  # a picture is drawn again while the model's own P(f | x) is below
+SIGMA_MIN, SIGMA_MAX = 0.02, 10.0  # intensity; ends of the annealing
+CORRECT_FROM = 0.3  # intensity; below, a picture is decided and corrections change nothing
+ATTEMPT_STRIDE = 1 << 32  # seeds of second attempts lie far from those of first ones
+
+Progress = Callable[[int, int], None]  # levels done, levels in all
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateRequest:
+    """What ``ebm generate`` was asked for."""
+
+    expression: str
+    n: int = 16
+    seed: int = 0  # of the first picture; the next has seed + 1
+    steps: int = 32  # noise levels
+    sampler: str = "auto"
+    corrector_steps: int | None = None  # Langevin steps per level; None: the sampler's own
+    strength: float | None = None  # power of P(f | x); None: 2 for a sharp picture
+    logic: str = "exact"
+    attempts: int = 3  # draws per picture, while the model itself thinks it is wrong
+    batch_size: int = 16
+    device: str = "auto"
+    start_image: Path | None = None  # edit it instead of starting from noise
+    start_noise: float = 1.0  # intensity; noise added to it: more changes more
+    keep_frames: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("n", 1), ("steps", 2), ("attempts", 1), ("batch_size", 1)):
+            if getattr(self, name) < least:
+                shown = "-n" if name == "n" else f"--{name.replace('_', '-')}"
+                raise ConfigError(f"{shown} must be at least {least}, got {getattr(self, name)}")
+        if self.sampler not in SAMPLERS:
+            raise UnknownNameError("sampler", self.sampler, SAMPLERS)
+        if self.logic not in LOGICS:
+            raise UnknownNameError("logic", self.logic, LOGICS)
+        if self.corrector_steps is not None and self.corrector_steps < 0:
+            raise ConfigError(f"--corrector-steps must not be negative: {self.corrector_steps}")
+        if self.strength is not None and not 0 < self.strength <= 20:
+            raise ConfigError(f"--strength is above 0 and at most 20, got {self.strength:g}")
+        if not SIGMA_MIN < self.start_noise <= SIGMA_MAX:
+            raise ConfigError(
+                f"--noise is above {SIGMA_MIN} and at most {SIGMA_MAX}, got {self.start_noise:g}"
+            )
+        if not 0 <= self.seed < ATTEMPT_STRIDE:
+            raise ConfigError(f"--seed is between 0 and 2^32 - 1, got {self.seed}")
+
+    @property
+    def n_corrector(self) -> int:
+        """Langevin steps per noise level above the corrector's lowest."""
+        if self.corrector_steps is not None:
+            return self.corrector_steps
+        return {"auto": 2, "heun": 0, "langevin": 8}[self.sampler]
+
+    @property
+    def power(self) -> float:
+        """The power of P(f | x) in the energy."""
+        return 2.0 if self.strength is None else self.strength
+
+
+@dataclass(kw_only=True)
+class Drawn:
+    """Pictures and what is known about them."""
+
+    images: NDArray[np.uint8]  # (N, S, S, 3)
+    probabilities: NDArray[np.float64]  # P(f | x) as the model has it, (N,)
+    seeds: list[int]
+    attempts: list[int]  # draws each picture took
+    first_accepted: float  # share of first draws that were kept
+    seconds: float
+    n_energy_calls: int  # per picture of one attempt
+    space: str
+    digests: dict[str, str]
+    frames: list[NDArray[np.uint8]] = field(default_factory=list)  # (N, S, S, 3) per level
+    trace: list[dict[str, Any]] = field(default_factory=list)  # one row per level
+
+
+def draw_pictures(
+    request: GenerateRequest, registry: Registry, *, progress: Progress | None = None
+) -> Drawn:
+    """Draw n pictures of a formula, one per seed.
+
+    Every picture depends on its own seed and not on the others. A picture whose P(f | x) by the
+    model itself is below ACCEPT is drawn again from fresh noise, up to ``attempts`` times, and the
+    most probable draw is kept; no judge takes part.
+    """
+    start = time.monotonic()
+    formula, space = formula_of(registry, request.expression)
+    device = resolve_device(request.device)
+    composed = compose(
+        registry, formula, logic=request.logic, strength=request.power, device=device
+    )
+    work = _Work(request, composed, device, progress)
+    seeds = [request.seed + i for i in range(request.n)]
+    best = work.draw(seeds, attempt=0)
+    first = float((best.probability >= ACCEPT).float().mean())
+    taken = [1] * request.n
+    for attempt in range(1, request.attempts):
+        poor = (best.probability < ACCEPT).nonzero()[:, 0].tolist()
+        if not poor:
+            break
+        again = work.draw([seeds[i] for i in poor], attempt=attempt)
+        for row, i in enumerate(poor):
+            taken[i] += 1
+            if again.probability[row] > best.probability[i]:
+                best.copy_row(i, again, row)
+    return Drawn(
+        images=to_bytes(best.x).numpy(),
+        probabilities=best.probability.double().numpy(),
+        seeds=seeds,
+        attempts=taken,
+        first_accepted=first,
+        seconds=time.monotonic() - start,
+        n_energy_calls=work.n_calls,
+        space=space,
+        digests=composed.digests,
+        frames=[to_bytes(frame).numpy() for frame in best.frames],
+        trace=work.trace,
+    )
+
+
+@dataclass
+class _Batch:
+    """Finished states of some chains, on the CPU."""
+
+    x: Tensor  # (B, 3, S, S)
+    probability: Tensor  # (B,)
+    frames: list[Tensor]
+
+    def copy_row(self, i: int, other: "_Batch", row: int) -> None:
+        """Take over one picture of another batch."""
+        self.x[i], self.probability[i] = other.x[row], other.probability[row]
+        for mine, theirs in zip(self.frames, other.frames, strict=True):
+            mine[i] = theirs[row]
+
+
+class _Work:
+    """One request in progress: draws batches and counts levels for the progress bar."""
+
+    def __init__(
+        self,
+        request: GenerateRequest,
+        composed: Composed,
+        device: torch.device,
+        progress: Progress | None,
+    ) -> None:
+        self.request, self.composed, self.device = request, composed, device
+        self.progress = progress
+        self.trace: list[dict[str, Any]] = []
+        self.sigmas = self._levels()
+        corrected = sum(sigma >= CORRECT_FROM for sigma in self.sigmas)
+        self.n_calls = 2 * len(self.sigmas) - 1 + request.n_corrector * corrected
+
+    def _levels(self) -> list[float]:
+        highest = SIGMA_MAX if self.request.start_image is None else self.request.start_noise
+        levels = noise_levels(self.request.steps, sigma_min=SIGMA_MIN, sigma_max=highest)
+        return [float(level) for level in levels]
+
+    def draw(self, seeds: Sequence[int], *, attempt: int) -> _Batch:
+        """One draw of every seed, in batches."""
+        parts = []
+        chunks = list(_chunks(seeds, self.request.batch_size))
+        for number, chunk in enumerate(chunks):
+            parts.append(self._chunk(chunk, attempt, number * len(self.sigmas), len(chunks)))
+        frames = [torch.cat(level) for level in zip(*(p.frames for p in parts), strict=True)]
+        x = torch.cat([part.x for part in parts])
+        return _Batch(x, torch.cat([part.probability for part in parts]), frames)
+
+    def _chunk(self, seeds: Sequence[int], attempt: int, done: int, n_chunks: int) -> _Batch:
+        size = self.composed.size
+        own = [seed + attempt * ATTEMPT_STRIDE for seed in seeds]
+        noise = SeededNoise(own, (3, size, size))
+        x = self.sigmas[0] * noise.draw()
+        if self.request.start_image is not None:
+            picture = torch.from_numpy(read_image(self.request.start_image, size))
+            x = x + to_intensity(picture[None])
+        chain = annealed_chain(
+            self.composed.energy,
+            x.to(self.device),
+            self.sigmas,
+            noise,
+            n_corrector=self.request.n_corrector,
+            corrector_from=CORRECT_FROM,
+        )
+        frames, last = [], x
+        for state in chain:
+            last = state.x
+            if self.request.keep_frames:
+                frames.append(state.denoised.cpu())
+            if attempt == 0:
+                self._note(state.sigma, state.energy, state.denoised)
+            if self.progress:
+                self.progress(done + state.level + 1, n_chunks * len(self.sigmas))
+        return _Batch(last.cpu(), self._probability(last), frames)
+
+    def _probability(self, x: Tensor) -> Tensor:
+        """P(f | x) of finished pictures, under a little noise as the concepts know it."""
+        level = torch.full((len(x),), READ_SIGMA, device=x.device)
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(x.shape[1:], generator=generator).to(x.device)
+        return self.composed.log_probability(x + READ_SIGMA * noise, level).exp().cpu()
+
+    def _note(self, sigma: float, energy: Tensor, denoised: Tensor) -> None:
+        """One row of the trace: mean energy and mean log P of the denoised pictures."""
+        level = torch.full((len(denoised),), READ_SIGMA, device=denoised.device)
+        if not self.request.keep_frames:
+            self.trace.append({"sigma": sigma, "energy": float(energy.mean())})
+            return
+        log_p = self.composed.log_probability(denoised, level)
+        row = {"sigma": sigma, "energy": float(energy.mean()), "log_p": float(log_p.mean())}
+        self.trace.append(row)
+
+
+def _chunks(seeds: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    for start in range(0, len(seeds), size):
+        yield seeds[start : start + size]

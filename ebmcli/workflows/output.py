@@ -1,0 +1,127 @@
+"""Generated pictures on disk: a labelled sheet or one file per seed, with all it takes to redo."""
+
+import json
+import re
+from dataclasses import asdict
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+import ebmcli
+from ebmcli.checkpoint import write_bytes
+from ebmcli.errors import OutputExistsError
+from ebmcli.pictures import even_columns, labelled_grid, write_gif, write_png
+from ebmcli.workflows.generate import Drawn, GenerateRequest
+
+MAX_FRAMES = 40  # of an animation, chosen
+
+
+def default_path(request: GenerateRequest) -> Path:
+    """A file name made of the expression and the seed, in the working directory."""
+    words = re.sub(r"[^a-z0-9.]+", "-", request.expression.lower()).strip("-")[:60] or "pictures"
+    return Path(f"{words}-seed{request.seed}.png")
+
+
+def planned(request: GenerateRequest, out: Path | None, *, gif: bool, trace: bool) -> list[Path]:
+    """Every file that will be written."""
+    path = out or default_path(request)
+    if is_folder(path):
+        files = [path / f"seed{request.seed + i:06d}.png" for i in range(request.n)]
+        path = path / "grid.png"
+        files.append(path)
+    else:
+        files = [path]
+    files += [path.with_suffix(".gif")] if gif else []
+    return files + ([path.with_suffix(".trace.json")] if trace else [])
+
+
+def check_free(paths: list[Path]) -> None:
+    """Refuse to start a long computation whose output is there already.
+
+    Raises:
+        OutputExistsError: One of the files exists.
+    """
+    for path in paths:
+        if path.exists():
+            raise OutputExistsError(path)
+
+
+def is_folder(path: Path) -> bool:
+    """Does the user mean a folder? It exists, or it has no suffix."""
+    return path.is_dir() or path.suffix == ""
+
+
+def metadata(drawn: Drawn, request: GenerateRequest, index: int | None = None) -> dict[str, str]:
+    """Text chunks of a PNG: what, with which seeds, from which weights, by which version."""
+    chosen = range(len(drawn.seeds)) if index is None else [index]
+    settings = asdict(request)
+    settings["start_image"] = request.start_image.name if request.start_image else None
+    return {
+        "ebm:expression": request.expression,
+        "ebm:seeds": json.dumps([drawn.seeds[i] for i in chosen]),
+        "ebm:probabilities": json.dumps([round(float(drawn.probabilities[i]), 4) for i in chosen]),
+        "ebm:settings": json.dumps(settings, sort_keys=True),
+        "ebm:digests": json.dumps(drawn.digests, sort_keys=True),
+        "ebm:version": ebmcli.__version__,
+    }
+
+
+def sheet(drawn: Drawn, request: GenerateRequest) -> NDArray[np.uint8]:
+    """The labelled sheet: seed and the model's own probability under each picture."""
+    labels = [
+        f"{seed}: P={p:.2f}" for seed, p in zip(drawn.seeds, drawn.probabilities, strict=True)
+    ]
+    return np.asarray(labelled_grid(drawn.images, labels, title=request.expression, scale=2))
+
+
+def png_bytes(drawn: Drawn, request: GenerateRequest) -> bytes:
+    """The sheet as a PNG in memory."""
+    info = PngInfo()
+    for key, value in metadata(drawn, request).items():
+        info.add_text(key, value)
+    buffer = BytesIO()
+    Image.fromarray(sheet(drawn, request)).save(buffer, "PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+def write_pictures(
+    drawn: Drawn,
+    request: GenerateRequest,
+    out: Path | None,
+    *,
+    gif: bool = False,
+    trace: bool = False,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write the sheet (or one file per seed and the sheet) and what was asked beside it."""
+    files = planned(request, out, gif=gif, trace=trace)
+    singles = [path for path in files if path.name.startswith("seed") and len(files) > 1]
+    grid = next(path for path in files if path.suffix == ".png" and path not in singles)
+    for index, path in enumerate(singles):
+        chunks = metadata(drawn, request, index)
+        write_png(path, drawn.images[index], chunks, overwrite=overwrite)
+    write_png(grid, sheet(drawn, request), metadata(drawn, request), overwrite=overwrite)
+    if gif:
+        _write_animation(drawn, request, grid.with_suffix(".gif"), overwrite=overwrite)
+    if trace:
+        text = json.dumps(drawn.trace, indent=1)
+        write_bytes(grid.with_suffix(".trace.json"), f"{text}\n".encode())
+    return files
+
+
+def _write_animation(
+    drawn: Drawn, request: GenerateRequest, path: Path, *, overwrite: bool
+) -> None:
+    """The denoised pictures level by level, and the finished ones at the end."""
+    every = max(1, len(drawn.frames) // MAX_FRAMES)
+    levels = [*drawn.frames[::every], drawn.images]
+    columns = even_columns(len(drawn.images))
+    frames = [
+        np.asarray(labelled_grid(level, [""] * len(level), columns=columns, scale=2))
+        for level in levels
+    ]
+    write_gif(path, frames, comment=f"ebm generate {request.expression}", overwrite=overwrite)

@@ -14,7 +14,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -55,6 +55,12 @@ class DatasetInfo:
     def space(self) -> str:
         """The name that energies and datasets of the same pictures share: ``scenes-64``."""
         return f"{self.recipe}-{self.size}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, for JSON."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self)} | {"space": self.space}
+        factors = [factor.to_dict() for factor in self.factors.values()]
+        return plain | {"path": str(self.path), "factors": factors}
 
 
 def partial_path(path: Path) -> Path:
@@ -147,9 +153,12 @@ class DatasetWriter:
         """
         self.info = info
         self._partial = partial_path(info.path)
+        if info.path.is_dir():
+            raise OutputError(f"{info.path} is a folder", hint="name a file, such as scenes.h5")
         if info.path.exists() and not overwrite:
             raise OutputExistsError(info.path)
         with self._reporting():
+            info.path.parent.mkdir(parents=True, exist_ok=True)
             if resume and self._partial.exists():
                 self._file = self._reopened()
             else:
@@ -244,7 +253,13 @@ class DatasetWriter:
 
     def _reopened(self) -> Any:
         """The partial file of an interrupted run, if it was begun with the same settings."""
-        file = h5py.File(self._partial, "r+", libver=("earliest", "v108"))
+        try:
+            file = h5py.File(self._partial, "r+", libver=("earliest", "v108"))
+        except (BlockingIOError, PermissionError):
+            raise
+        except OSError as error:
+            hint = "add --overwrite instead of --resume to start again"
+            raise FileFormatError(self._partial, "cannot be continued", hint=hint) from error
         begun = {name: file.attrs.get(name) for name in self._header()}
         for name, value in self._header().items():
             if name not in ("digest", "n_written", "complete") and begun[name] != value:

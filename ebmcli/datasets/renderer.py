@@ -10,6 +10,8 @@ import importlib
 import math
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -55,11 +57,8 @@ class Renderer:
         if not MIN_SIZE <= size <= MAX_SIZE:
             raise ValueError(f"size must be from {MIN_SIZE} to {MAX_SIZE}, got {size}")
         self.size = size
-        self._mujoco, self._gl = _open_gl(size)
+        self._mujoco, self._gl, self._model, self._context = _open_gl(size)
         mj = self._mujoco
-        xml = _MODEL.format(shadow=SHADOW_TEXELS, samples=N_SAMPLES, size=size)
-        self._model = mj.MjModel.from_xml_string(xml)
-        self._context = mj.MjrContext(self._model, mj.mjtFontScale.mjFONTSCALE_100)
         mj.mjr_setBuffer(mj.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
         self._scene = mj.MjvScene(self._model, maxgeom=MAX_GEOMS)
         data = mj.MjData(self._model)
@@ -91,6 +90,7 @@ class Renderer:
 
     def close(self) -> None:
         """Release OpenGL; the renderer is of no use afterwards."""
+        self._gl.make_current()  # else the names of another context would be freed
         self._context.free()
         self._gl.free()
 
@@ -205,8 +205,8 @@ def _full_size(geom: Geom) -> NDArray[np.float64]:
     return np.array(size, dtype=np.float64)
 
 
-def _open_gl(size: int) -> tuple[Any, Any]:
-    """MuJoCo and a current OpenGL context, by the first binding that works.
+def _open_gl(size: int) -> tuple[Any, Any, Any, Any]:
+    """MuJoCo, an OpenGL context, the model and its textures, by the first binding that works.
 
     Raises:
         RenderError: None works.
@@ -216,27 +216,44 @@ def _open_gl(size: int) -> tuple[Any, Any]:
         try:
             return _bind(name, size)
         except (ImportError, AttributeError, RuntimeError, OSError) as error:
-            failures.append(f"{name}: {error}")
+            failures.append(f"{name}: {' '.join(str(error).split())}")
             _forget_bindings()
     hint = (
-        "install an OpenGL that draws without a screen: "
-        "apt install libegl1 libgl1-mesa-dri (or libosmesa6), then repeat the command"
+        "install an OpenGL that draws without a screen, then repeat the command: "
+        "apt install libegl1 libgl1-mesa-dri (or libosmesa6)"
     )
+    if os.environ.get("MUJOCO_GL"):
+        hint = "unset MUJOCO_GL, so that egl and osmesa are tried"
     raise RenderError(f"MuJoCo finds no OpenGL ({'; '.join(failures)})", hint=hint)
 
 
-def _bind(name: str, size: int) -> tuple[Any, Any]:
-    """Import MuJoCo with one binding and open a context with it."""
-    before = os.environ.get("MUJOCO_GL")
-    os.environ["MUJOCO_GL"] = name
-    try:
+def _bind(name: str, size: int) -> tuple[Any, Any, Any, Any]:
+    """Import MuJoCo with one binding, open a context with it and load the model into it."""
+    with _variable("MUJOCO_GL", name):  # read by MuJoCo's import, and again by its first drawing
         mujoco = importlib.import_module("mujoco")
-        context = importlib.import_module(f"mujoco.{name}").GLContext(size, size)
+        gl = importlib.import_module(f"mujoco.{name}").GLContext(size, size)
+        gl.make_current()
+        xml = _MODEL.format(shadow=SHADOW_TEXELS, samples=N_SAMPLES, size=size)
+        model = mujoco.MjModel.from_xml_string(xml)
+        try:
+            textures = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        except mujoco.FatalError as error:
+            raise RuntimeError(str(error)) from error
+    return mujoco, gl, model, textures
+
+
+@contextmanager
+def _variable(name: str, value: str) -> Iterator[None]:
+    """An environment variable, set for a while."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
     finally:
         if before is None:
-            del os.environ["MUJOCO_GL"]
-    context.make_current()
-    return mujoco, context
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _forget_bindings() -> None:

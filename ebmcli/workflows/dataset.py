@@ -51,7 +51,7 @@ class DatasetSummary:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
-        return info_dict(self.info) | {
+        return self.info.to_dict() | {
             "labels": {
                 summary.factor.name: summary.counts
                 or [
@@ -61,22 +61,6 @@ class DatasetSummary:
             },
             "sheet": None if self.sheet is None else str(self.sheet),
         }
-
-
-def info_dict(info: DatasetInfo) -> dict[str, Any]:
-    """A header in plain types, for JSON."""
-    return {
-        "path": str(info.path),
-        "recipe": info.recipe,
-        "space": info.space,
-        "size": info.size,
-        "n_images": info.n_images,
-        "seed": info.seed,
-        "digest": info.digest,
-        "versions": info.versions,
-        "settings": info.settings,
-        "factors": [factor.to_dict() for factor in info.factors.values()],
-    }
 
 
 def show_dataset(

@@ -1,35 +1,36 @@
 """Recipe -> labels -> frames -> pictures -> dataset file.
 
 The images of one chunk depend on (seed, index of the chunk) alone: any number of workers writes
-the same bytes. Workers are spawned, never forked: OpenGL does not survive a fork.
+the same bytes.
 """
 
-import multiprocessing
 import shlex
-import signal
 from collections.abc import Generator
-from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ebmcli.core.expression import value_text
+from ebmcli.core.factors import Value
 from ebmcli.datasets.hdf5 import DatasetInfo, DatasetWriter, encode_labels
 from ebmcli.datasets.labels import Restriction, draw_labels, read_restriction
 from ebmcli.datasets.recipes import find_recipe
 from ebmcli.datasets.renderer import MAX_SIZE, MIN_SIZE, Renderer
 from ebmcli.errors import ConfigError, InterruptedRun, OutputError
+from ebmcli.workflows.spawned import check_stop, spawned_map
 
-CHUNK = 500  # images; part of what a seed means
+CHUNK = 500  # images up to CHUNK_SIDE pixels a side, fewer above; part of what a seed means
+CHUNK_SIDE = 128
 MAX_WORKERS = 256  # chosen
 MAX_IMAGES = 10_000_000  # chosen
 MAX_SEED = 2**63 - 1
-MS_PER_PIXEL = 4.3 / (64 * 64)  # on one core; for estimates only
+MS_PER_PIXEL = 2.0 / (64 * 64)  # on one core; for estimates only
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,24 +89,44 @@ class RenderSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class RenderPlan:
-    """What a run would do; ``seconds`` is a rough guess."""
+    """What a run would do; ``seconds`` is a guess, ``example`` the labels of the first image."""
 
     settings: RenderSettings
-    n_chunks: int
-    megabytes: float
+    n_bytes: int
     seconds: float
-    example: dict[str, Any] = field(default_factory=dict)
+    example: dict[str, Value]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, for JSON."""
+        return asdict(self)
+
+    def statements(self) -> list[str]:
+        """The example as an expression would say it, numbers rounded."""
+        return [f"{name}={_rounded(value)}" for name, value in self.example.items()]
+
+
+def _rounded(value: Value) -> str:
+    """A value with two decimals."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, tuple):
+        return value_text((round(value[0], 2), round(value[1], 2)))
+    return value_text(round(value, 2))
 
 
 def plan_dataset(settings: RenderSettings, *, workers: int = 1) -> RenderPlan:
-    """Say what would be rendered, and draw the labels of the first image."""
+    """Say what would be rendered, and draw the labels of the first image.
+
+    Raises:
+        ConfigError: ``workers`` is out of range.
+    """
+    _check_workers(workers)
     recipe = find_recipe(settings.recipe)
     rng = _source(settings.seed, 0, 0)
     pixels = settings.n_images * settings.size**2
     return RenderPlan(
         settings=settings,
-        n_chunks=-(-settings.n_images // CHUNK),
-        megabytes=3 * pixels / 1e6,
+        n_bytes=3 * pixels,
         seconds=pixels * MS_PER_PIXEL / 1000 / workers,
         example=draw_labels(recipe, settings.restriction(), rng),
     )
@@ -129,15 +150,15 @@ def render_dataset(
         RenderError: There is no OpenGL.
         InterruptedRun: Ctrl-C; the hint is the command that goes on.
     """
-    if not 1 <= workers <= MAX_WORKERS:
-        raise ConfigError(f"--workers is from 1 to {MAX_WORKERS}, not {workers}")
+    _check_workers(workers)
     again = settings.command(path, workers=workers, resume=True)
     try:
         with DatasetWriter(settings.info(path), resume=resume, overwrite=overwrite) as writer:
             yield writer.n_written
-            first = writer.n_written // CHUNK
-            jobs = [(settings, index) for index in range(first, -(-settings.n_images // CHUNK))]
-            with closing(_render_chunks(jobs, workers)) as chunks:
+            chunk = chunk_size(settings.size)
+            indices = range(writer.n_written // chunk, -(-settings.n_images // chunk))
+            jobs = [(settings, index) for index in indices]
+            with closing(spawned_map(render_chunk, jobs, workers=workers)) as chunks:
                 for images, labels in chunks:
                     writer.write(images, labels)
                     yield writer.n_written
@@ -149,41 +170,33 @@ def render_dataset(
         raise OutputError(problem, hint=f"with fewer workers: {again}") from error
 
 
+def _check_workers(workers: int) -> None:
+    """Refuse a number of processes that cannot be meant."""
+    if not 1 <= workers <= MAX_WORKERS:
+        raise ConfigError(f"--workers is from 1 to {MAX_WORKERS}, not {workers}")
+
+
 Job = tuple[RenderSettings, int]
 Chunk = tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]
 
 
-def _render_chunks(jobs: list[Job], workers: int) -> Generator[Chunk]:
-    """The chunks in order, a few of them ahead of the reader."""
-    if workers == 1 or len(jobs) < 2:
-        yield from map(render_chunk, jobs)
-        return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(
-        max_workers=min(workers, len(jobs)), mp_context=context, initializer=_leave_interrupts
-    )
-    pending: list[Future[Chunk]] = []
-    try:
-        for job in jobs:
-            pending.append(pool.submit(render_chunk, job))
-            if len(pending) > 2 * workers:
-                yield pending.pop(0).result()
-        while pending:
-            yield pending.pop(0).result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+def chunk_size(size: int) -> int:
+    """Images per chunk: at most 25 MB of them."""
+    return max(1, min(CHUNK, CHUNK * CHUNK_SIDE**2 // size**2))
 
 
 def render_chunk(job: Job) -> Chunk:
     """Images (n, S, S, 3) and stored labels of one chunk; depends on its arguments only."""
     settings, index = job
     recipe, restriction = find_recipe(settings.recipe), settings.restriction()
-    n_images = min(CHUNK, settings.n_images - index * CHUNK)
+    chunk = chunk_size(settings.size)
+    n_images = min(chunk, settings.n_images - index * chunk)
     label_rng, frame_rng = _source(settings.seed, index, 0), _source(settings.seed, index, 1)
     renderer = _renderer(settings.size)
     images = np.empty((n_images, settings.size, settings.size, 3), dtype=np.uint8)
     drawn = []
     for i in range(n_images):
+        check_stop()
         labels = draw_labels(recipe, restriction, label_rng)
         images[i] = renderer.render(recipe.frame(labels, frame_rng))
         drawn.append(labels)
@@ -198,12 +211,7 @@ def _source(seed: int, chunk: int, stream: int) -> np.random.Generator:
     return np.random.default_rng([seed, chunk, stream])
 
 
-@lru_cache(maxsize=1)
+@cache  # never dropped: a dropped one would free the names of the next
 def _renderer(size: int) -> Renderer:
-    """The renderer of this process."""
+    """The renderer of this process for one size."""
     return Renderer(size=size)
-
-
-def _leave_interrupts() -> None:
-    """Ctrl-C is for the process that writes; a worker ends when its pool does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,10 +1,15 @@
 """Statements against factors: what fits, in its plainest form, and how the rest is refused."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from ebmcli.core.expression import Expression, Literal, parse
 from ebmcli.core.factors import Factor
+from ebmcli.core.logic import compile_formula
 from ebmcli.core.statements import at, resolve, usage
+from ebmcli.datasets import faces, scenes
 from ebmcli.errors import ExpressionError, UnknownNameError, UsageError
 
 FACTORS = {
@@ -104,3 +109,30 @@ def test_every_usage_hint_is_itself_a_formula_that_fits(name: str) -> None:
     written = usage(name, FACTORS[name]).removeprefix("write ").split(";")[0]
     for example in written.split(" or "):
         assert resolve(parse(example), FACTORS)
+
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs/expressions.md").read_text(encoding="utf-8")
+SHOWN = re.findall(r'^ebm (?:explain|generate) ("[^"]+"|\w+)', PAGE, flags=re.MULTILINE)
+REFUSED = re.findall(r"^\| `([^`]+)` \| ([a-z][^|\n\\]*(?:\\\|[^|\n\\]*)*) \|$", PAGE, re.MULTILINE)
+
+
+def of_the_recipes() -> dict[str, Factor]:
+    """The factors of scenes and of faces."""
+    return {**scenes.FACTORS, **faces.FACTORS}
+
+
+@pytest.mark.parametrize("source", SHOWN)
+def test_the_formulas_of_the_manual_are_formulas(source: str) -> None:
+    assert compile_formula(parse(source.strip('"')), of_the_recipes())
+
+
+@pytest.mark.parametrize(("source", "answer"), REFUSED)
+def test_the_manual_quotes_the_messages(source: str, answer: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        compile_formula(parse(source.replace("\\|", "|")), of_the_recipes())
+    assert answer.replace("\\|", "|") in str(caught.value).splitlines()[0]
+
+
+def test_the_manual_is_not_empty() -> None:
+    assert len(SHOWN) >= 15
+    assert len(REFUSED) == 18

@@ -13,7 +13,7 @@ Spaces with a position get two more, the others one:
 
 - emptied: the pixelwise median of 31 pictures (see :func:`empty_floors`), brought to the colour of
   another; objects stand in different places and vanish, the floor stays;
-- faded: a picture mixed into its emptied version with a weight U(0, 0.2);
+- faded: a picture mixed into its emptied version with a weight U(0, 0.15);
 - erased: one side of a random line through the middle, or the whole picture (one in four), filled
   with the colour of the upper corners.
 """
@@ -29,7 +29,7 @@ from ebmcli.core.factors import Factor
 N_MEDIAN = 31  # pictures in a median; chosen: large objects cover a pixel in a third of them
 N_TILES = 8  # tiles per side of a shuffled picture, each smaller than an object
 MUCH = 0.5  # of the half range of a position, or of the named factors
-FADED = 0.2  # largest weight of an object that is still hard to see
+FADED = 0.15  # largest weight of an object that is still hard to see
 
 
 def differ_much(labels: Mapping[str, Tensor], factors: Mapping[str, Factor]) -> Tensor:
@@ -116,7 +116,8 @@ def shuffled(x: Tensor, *, generator: Generator) -> Tensor:
 def empty_floors(images: Tensor, n: int, *, generator: Generator) -> Tensor:
     """n pixelwise medians of 31 random pictures each: (n, 3, S, S).
 
-    No object covers a pixel in most of them. Of pictures without a position, such as faces, the medians are blurred averages.
+    No object covers a pixel in most of them. Of pictures without a position, such as faces, the
+    medians are blurred averages.
     """
     chosen = torch.randint(len(images), (n, N_MEDIAN), generator=generator)
     return torch.stack([images[rows].median(0).values for rows in chosen])

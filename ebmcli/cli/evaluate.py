@@ -1,0 +1,181 @@
+"""``ebm eval`` and ``ebm train-judge``: how often pictures are right, and who says so."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+RegistryPath = Annotated[Path | None, typer.Option("--registry", help="registry.yaml to use.")]
+
+
+def evaluate(
+    targets: Annotated[
+        list[str], typer.Argument(help="single, conjunction, inference, or formulas.")
+    ],
+    n: Annotated[int, typer.Option("-n", help="Pictures per row and seed.")] = 500,
+    seeds: Annotated[int, typer.Option(help="Seeds, whose spread gives the error.")] = 3,
+    seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
+    space: Annotated[str | None, typer.Option(help="Only this space, as scenes-64.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Real pictures to compare with; rendered if absent.")
+    ] = None,
+    fid: Annotated[bool, typer.Option("--fid/--no-fid", help="Compare with real pictures.")] = True,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="JSON file, written row by row.")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Noise levels from noise to picture.")] = 32,
+    sampler: Annotated[str, typer.Option(help="auto, heun or langevin.")] = "auto",
+    corrector_steps: Annotated[
+        int | None, typer.Option(help="Langevin steps per noise level.")
+    ] = None,
+    strength: Annotated[float | None, typer.Option(help="Power of P(f | x).")] = None,
+    logic: Annotated[str, typer.Option(help="exact, or the paper's energy rules.")] = "exact",
+    attempts: Annotated[
+        int, typer.Option(help="Draws per picture while the model finds it wrong.")
+    ] = 3,
+    batch_size: Annotated[int, typer.Option(help="Chains at a time; changes no picture.")] = 16,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Keep the finished rows.")] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    registry: RegistryPath = None,
+) -> None:
+    """Measure how often generated pictures are right, and inferred values.
+
+    A judge that never saw an energy reads them. A position is right within 0.2 per coordinate;
+    within 0.4, as in the paper, stands beside it.
+
+    Example: ebm eval "color=red & position=(0.5,0)" conjunction -n 100 -o results.json
+    """
+    from ebmcli.cli.console import print_json, progress
+    from ebmcli.registry import find_registry, read_registry
+    from ebmcli.workflows.evaluate import EvalRequest
+    from ebmcli.workflows.evaluate import evaluate as evaluated
+    from ebmcli.workflows.generate import GenerateRequest, draw_pictures
+
+    known = read_registry(find_registry(registry))
+    sampling = GenerateRequest(
+        expression="", steps=steps, sampler=sampler, corrector_steps=corrector_steps,
+        strength=strength, logic=logic, attempts=attempts, batch_size=batch_size, device=device,
+    )  # fmt: skip
+    request = EvalRequest(
+        targets=tuple(targets), sampling=sampling, n=n, seeds=seeds, seed=seed, space=space,
+        data=data, fid=fid, output=out, resume=resume, overwrite=overwrite, command=_command(),
+    )  # fmt: skip
+    with progress("rows") as report:
+        document = evaluated(
+            request, known, draw=lambda one: draw_pictures(one, known), report=report
+        )
+    if as_json:
+        print_json(document)
+    else:
+        show(document)
+
+
+def train_judge(
+    name: Annotated[str, typer.Argument(help="Name in the registry, as judge-scenes-64.")],
+    data: Annotated[Path, typer.Option(help="Dataset that no energy was trained on.")],
+    held: Annotated[
+        Path | None, typer.Option(help="Dataset to measure on; without it, the last twentieth.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Updates; 2500 without --minutes.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Time to train, instead.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights, batches and negatives.")] = 0,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    registry: RegistryPath = None,
+) -> None:
+    """Train the judge of a space, which reads every factor and whether there is an object.
+
+    Example: ebm train-judge judge-scenes-64 --data judge.h5 --held held.h5
+    """
+    from ebmcli.cli.console import print_json, training_progress
+    from ebmcli.registry import writable_registry
+    from ebmcli.workflows.judge import JudgeRequest
+    from ebmcli.workflows.judge import train_judge as trained
+
+    request = JudgeRequest(
+        name=name, data=data, held=held, steps=steps, minutes=minutes, seed=seed,
+        registry=writable_registry(registry), overwrite=overwrite, command=_command(),
+    )  # fmt: skip
+    with training_progress(f"train {name}") as report:
+        record = trained(request, report=report)
+    if as_json:
+        print_json({"name": name, **record.to_dict()})
+    else:
+        _show_judge(record)
+
+
+def show(document: dict[str, Any]) -> None:
+    """The rows of an evaluation as tables: what was drawn, and what was inferred."""
+    from ebmcli.cli.console import message, table
+
+    drawn = [row for row in document["rows"] if row["suite"] != "inference"]
+    inferred = [row for row in document["rows"] if row["suite"] == "inference"]
+    if drawn:
+        headers = ["formula", "n", "right", "at 0.4", "no object", "FID", "s/picture"]
+        table("generated pictures, read by the judge", headers, [_drawn(row) for row in drawn])
+    if inferred:
+        headers = ["concept", "n", "right", "at 0.4", "mean error", "s/picture"]
+        rows = [_inferred(row) for row in inferred]
+        table("values inferred from real pictures", headers, rows)
+    message("right: share +- standard error over seeds; FID on the judge's features")
+
+
+def _drawn(row: dict[str, Any]) -> list[str | None]:
+    fid = (row["fid"] or {}).get("value")
+    return [
+        row["template"],
+        str(row["n"]),
+        _percent(row["accuracy"]),
+        _percent(row.get("accuracy_at_0.4")),
+        _percent(row["absent"]),
+        None if fid is None else f"{fid:.2f}",
+        f"{row['seconds_per_picture']:.2f}",
+    ]
+
+
+def _inferred(row: dict[str, Any]) -> list[str | None]:
+    error = row.get("mae")
+    shown = None
+    if error:
+        spread = error["seed_error"]
+        shown = f"{error['mean']:.4f}" + ("" if spread is None else f" +- {spread:.4f}")
+    return [
+        row["template"],
+        str(row["n"]),
+        _percent(row["accuracy"]),
+        _percent(row.get("accuracy_at_0.4")),
+        shown,
+        f"{row['seconds_per_picture']:.3f}",
+    ]
+
+
+def _percent(estimate: dict[str, Any] | None) -> str | None:
+    """A share with its error over seeds, or the binomial one where there is one seed."""
+    if estimate is None:
+        return None
+    spread = estimate["seed_error"]
+    spread = estimate["binomial_error"] if spread is None else spread
+    return f"{100 * estimate['mean']:.1f} +- {100 * spread:.1f} %"
+
+
+def _show_judge(record: Any) -> None:
+    from ebmcli.cli.console import message, table
+
+    rows = [
+        [name, "  ".join(f"{key} {value:.4g}" for key, value in numbers.items())]
+        for name, numbers in record.measured.items()
+        if isinstance(numbers, dict)
+    ]
+    table(f"{record.name} on clean held-out pictures", ["factor", "measured"], rows)
+    message(f"saved {record.file}, {record.sha256[:19]}")
+
+
+def _command() -> str:
+    import shlex
+    import sys
+
+    return shlex.join(["ebm", *sys.argv[1:]])

@@ -1,0 +1,253 @@
+"""Train a judge on data of its own, measure it on clean held-out pictures, register it."""
+
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+import ebmcli
+from ebmcli.checkpoint import write_checkpoint
+from ebmcli.core.factors import Factor
+from ebmcli.datasets.hdf5 import DatasetInfo, read_info
+from ebmcli.errors import ConfigError, OutputExistsError, UsageError
+from ebmcli.evaluation.judge import Judge, JudgeConfig, disturb, judge_losses
+from ebmcli.evaluation.negatives import empty_floors, without_object
+from ebmcli.evaluation.truth import POSITION_TOLERANCE, PRESENT, SCALAR_TOLERANCE
+from ebmcli.registry import Record, edit_registry, read_registry
+from ebmcli.registry.schema import check_name
+from ebmcli.training.loop import (
+    Losses,
+    StepReport,
+    TrainingConfig,
+    TrainingState,
+    training_run,
+)
+from ebmcli.workflows.judging import BATCH, Labelled, load_labelled, read_all
+
+N_STEPS = 2500  # updates; chosen
+N_FLOORS = 128  # empty pictures that negatives are made with
+N_NEGATIVE = 64  # negatives beside each batch of positives
+WARM_UP_UPDATES, TIMED_UPDATES = 2, 5
+TRAINING = TrainingConfig(
+    n_steps=N_STEPS, batch_size=128, learning_rate=3e-3, n_warmup=100, weight_decay=1e-3
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeRequest:
+    """What ``ebm train-judge`` was asked for."""
+
+    name: str
+    data: Path
+    registry: Path
+    held: Path | None = None  # None: the last twentieth of the data
+    minutes: float | None = None
+    steps: int | None = None
+    seed: int = 0
+    overwrite: bool = False
+    command: str = ""  # as typed, for the record
+
+
+def train_judge(request: JudgeRequest, *, report: Callable[[StepReport], None]) -> Record:
+    """Train, measure, save and register a judge.
+
+    Raises:
+        UsageError: The data are those of an energy, or of the held-out file.
+        OutputExistsError: There is a judge of this name.
+        DivergedError: Numbers became infinite.
+    """
+    start = time.monotonic()
+    info, held_info = _checked(request)
+    data = load_labelled(info)
+    if held_info is None:
+        n_held = max(32, info.n_images // 20)
+        held = data.part(slice(-n_held, None))
+        data = data.part(slice(None, -n_held))
+    else:
+        held = load_labelled(held_info)
+    config = _config(request, info, data)
+    judge = fit_judge(info.factors, data, config, seed=request.seed, report=report)
+    measured = measure(judge, held, seed=request.seed)
+    provenance = {
+        "command": request.command,
+        "data": info.digest,
+        "held": held_info.digest if held_info else "last twentieth of the data",
+        "seed": request.seed,
+        "steps": config.n_steps,
+        "seconds": round(time.monotonic() - start, 1),
+        "created": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "versions": {
+            "ebm": ebmcli.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }
+    return save_judge(judge, request, info.space, measured=measured, provenance=provenance)
+
+
+def fit_judge(
+    factors: dict[str, Factor],
+    data: Labelled,
+    config: TrainingConfig,
+    *,
+    seed: int,
+    report: Callable[[StepReport], None],
+) -> Judge:
+    """A judge trained on labelled pictures, with weights rounded as they are saved."""
+    judge, state, objective = _prepared(factors, data, config, seed=seed)
+    for update in training_run(state, objective, config):
+        report(update)
+    judge.eval().requires_grad_(False)
+    for tensor in judge.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(tensor.half().float())
+    return judge
+
+
+def measure(judge: Judge, held: Labelled, *, seed: int) -> dict[str, Any]:
+    """What a judge gets right on clean held-out pictures, per factor, and about presence.
+
+    Names: accuracy. Numbers: mean absolute error, per coordinate for positions, and the share
+    within the tolerances of ``truth.py``. Presence: the share of clean pictures called present, of
+    slightly disturbed ones, and of pictures without an object called absent.
+    """
+    readings, _ = read_all(judge, held.images)
+    measured: dict[str, Any] = {"n": len(readings)}
+    for name, factor in judge.factors.items():
+        value, label = readings.values[name], held.labels[name]
+        if factor.names:
+            measured[name] = {"accuracy": _mean(value == label)}
+            continue
+        error = (value - label).abs()
+        limit = POSITION_TOLERANCE if factor.kind == "position" else SCALAR_TOLERANCE
+        inside = error.view(len(error), -1) <= limit
+        measured[name] = {"mae": _mean(error), f"within_{limit:g}": _mean(inside.all(1))}
+    generator = Generator().manual_seed(seed)
+    pictures, labels = held.take(slice(None))
+    floors = empty_floors(pictures[:2000], N_FLOORS, generator=generator)
+    absent = without_object(pictures, labels, judge.factors, floors=floors, generator=generator)
+    measured["present"] = {
+        "clean": _mean(readings.present > PRESENT),
+        "disturbed": _mean(_presence(judge, disturb(pictures, generator=generator)) > PRESENT),
+        "absent_refused": _mean(_presence(judge, absent) <= PRESENT),
+    }
+    return measured
+
+
+def save_judge(
+    judge: Judge,
+    request: JudgeRequest,
+    space: str,
+    *,
+    measured: dict[str, Any],
+    provenance: dict[str, Any],
+) -> Record:
+    """Write the weights beside the registry and record them."""
+    folder = request.registry.parent
+    path = folder / "checkpoints" / f"{request.name}.safetensors"
+    header = {
+        "kind": "judge",
+        "space": space,
+        "name": request.name,
+        "factors": [factor.to_dict() for factor in judge.factors.values()],
+        "config": judge.config.to_dict(),
+    }
+    digest = write_checkpoint(path, judge.state_dict(), header, half=True)
+    record = Record(
+        kind="judge",
+        name=request.name,
+        space=space,
+        file=path.relative_to(folder).as_posix(),
+        sha256=digest,
+        factor=None,
+        method=None,
+        base=None,
+        calibration={},
+        measured=measured,
+        provenance=provenance,
+    )
+    with edit_registry(request.registry) as editor:
+        editor.put(record, overwrite=request.overwrite)
+    return record
+
+
+def _checked(request: JudgeRequest) -> tuple[DatasetInfo, DatasetInfo | None]:
+    """The data files, once nothing speaks against using them."""
+    check_name(request.name)
+    registry = read_registry(request.registry)
+    if request.name in registry.judges and not request.overwrite:
+        raise OutputExistsError(f"judge {request.name} of {registry.path}")
+    info = read_info(request.data)
+    held = read_info(request.held) if request.held else None
+    users = [*registry.bases.values(), *registry.concepts.values()]
+    same = [record.name for record in users if record.provenance.get("data") == info.digest]
+    if same:
+        hint = "render another file with another --seed"
+        raise UsageError(f"{info.path} has trained {same[0]}; a judge needs other data", hint=hint)
+    if held is not None and held.digest == info.digest:
+        raise UsageError(f"{held.path} holds the training data", hint="give another file to --held")
+    if held is not None and (held.size, held.factors) != (info.size, info.factors):
+        raise UsageError(f"{held.path} is not of the same space as {info.path}")
+    return info, held
+
+
+def _config(request: JudgeRequest, info: DatasetInfo, data: Labelled) -> TrainingConfig:
+    """The number of updates: as asked, or what fits into the minutes on this machine."""
+    if request.steps is not None:
+        return replace(TRAINING, n_steps=request.steps)
+    if request.minutes is None:
+        return TRAINING
+    if request.minutes <= 0:
+        raise ConfigError(f"--minutes must be positive, got {request.minutes:g}")
+    config = replace(TRAINING, n_steps=WARM_UP_UPDATES + TIMED_UPDATES)
+    _, state, objective = _prepared(info.factors, data, config, seed=request.seed)
+    times = [time.perf_counter() for _ in training_run(state, objective, config)]
+    seconds = (times[-1] - times[WARM_UP_UPDATES - 1]) / TIMED_UPDATES
+    return replace(TRAINING, n_steps=max(1, round(60 * request.minutes / seconds)))
+
+
+def _prepared(
+    factors: dict[str, Factor], data: Labelled, config: TrainingConfig, *, seed: int
+) -> tuple[Judge, TrainingState, Callable[[Generator], Losses]]:
+    """A fresh judge, the state of its training and what it minimises."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # fresh weights are drawn from the global source
+        judge = Judge(factors, JudgeConfig(size=data.images.shape[1]))
+    judge = judge.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    generator = Generator().manual_seed(seed)
+    some = torch.randperm(len(data.images), generator=generator)[:2000]
+    floors = empty_floors(data.take(some)[0], N_FLOORS, generator=generator)
+
+    def objective(generator: Generator) -> Losses:
+        n = config.batch_size + N_NEGATIVE
+        x, labels = data.take(torch.randint(len(data.images), (n,), generator=generator))
+        head, tail = slice(None, config.batch_size), slice(config.batch_size, None)
+        spoilt = without_object(
+            x[tail],
+            {k: v[tail] for k, v in labels.items()},
+            factors,
+            floors=floors,
+            generator=generator,
+        )
+        positives = disturb(x[head], generator=generator)
+        negatives = disturb(spoilt, generator=generator)
+        return judge_losses(judge, positives, negatives, {k: v[head] for k, v in labels.items()})
+
+    return judge, TrainingState(judge, config, seed=seed), objective
+
+
+def _presence(judge: Judge, x: Tensor) -> Tensor:
+    """Probability of an object, (B,)."""
+    parts = x.split(BATCH)  # type: ignore[no-untyped-call]  # torch has no type
+    return torch.cat([judge.read(part).present for part in parts])
+
+
+def _mean(values: Tensor) -> float:
+    """A number for a record: four digits are more than a held-out file can tell."""
+    return round(float(values.double().mean()), 4)

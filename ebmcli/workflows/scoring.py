@@ -1,0 +1,276 @@
+"""One row of ``ebm eval``: pictures drawn or read for one case, judged and counted."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ebmcli.core.expression import And, Expression, concept_names, literals, map_literals
+from ebmcli.core.factors import Factor
+from ebmcli.core.inference import log_posterior_at, map_estimate
+from ebmcli.errors import UsageError
+from ebmcli.evaluation.judge import Judge, Readings
+from ebmcli.evaluation.metrics import (
+    Estimate,
+    average,
+    calibration_error,
+    frechet_distance,
+    pairwise_distance,
+    share,
+)
+from ebmcli.evaluation.truth import (
+    PAPER_TOLERANCE,
+    POSITION_TOLERANCE,
+    PRESENT,
+    SCALAR_TOLERANCE,
+    holds,
+    names_a_place,
+)
+from ebmcli.registry import Registry
+from ebmcli.training.images import to_intensity
+from ebmcli.workflows.formulas import formula_of
+from ebmcli.workflows.generate import GenerateRequest
+from ebmcli.workflows.judging import Reference, judge_record, read_all
+from ebmcli.workflows.loading import Concept, load_concept
+from ebmcli.workflows.suites import Case, groups
+
+MIN_REFERENCE = 50  # fewer real pictures that satisfy a formula give no FID
+SEED_STRIDE, GROUP_STRIDE = 1_000_000, 10_000  # seeds of pictures never meet
+READ_SIGMAS = (0.05, 0.1, 0.2)  # intensity; noise levels that a value is read at
+READ_BATCH = 64
+
+Report = Callable[[str], None]
+
+
+class Drawing(Protocol):
+    """What scoring needs to know about drawn pictures."""
+
+    @property
+    def images(self) -> NDArray[np.uint8]:
+        """(N, S, S, 3)."""
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """P(f | x) as the model has it, (N,)."""
+
+    @property
+    def seconds(self) -> float:
+        """Time it took."""
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The weights it took."""
+
+
+Draw = Callable[[GenerateRequest], Drawing]
+
+
+@dataclass(kw_only=True)
+class _Tally:
+    """What was counted for one seed, group by group."""
+
+    right: list[Tensor] = field(default_factory=list)
+    wide: list[Tensor] = field(default_factory=list)  # with the paper's tolerance of positions
+    absent: list[Tensor] = field(default_factory=list)
+    parts: dict[str, list[Tensor]] = field(default_factory=dict)  # by concept, of conjunctions
+    features: list[Tensor] = field(default_factory=list)
+    confidence: list[Tensor] = field(default_factory=list)
+    groups: list[dict[str, Any]] = field(default_factory=list)
+    digests: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass(kw_only=True)
+class Scorer:
+    """Evaluates the cases of one space."""
+
+    registry: Registry
+    judge: Judge
+    reference: Reference | None
+    draw: Draw
+    sampling: GenerateRequest
+    n: int
+    seeds: list[int]
+    fid: bool
+
+    def row(self, case: Case, *, report: Report) -> dict[str, Any]:
+        """All numbers of one case, in plain types."""
+        start = time.monotonic()
+        measure = self._inferred if case.suite == "inference" else self._drawn
+        numbers = measure(case, report)
+        record = judge_record(self.registry, case.space)
+        numbers["digests"][f"judge {record.name}"] = record.sha256
+        head = {"suite": case.suite, "space": case.space, "template": case.template}
+        return head | numbers | {"seconds": round(time.monotonic() - start, 2)}
+
+    def _drawn(self, case: Case, report: Report) -> dict[str, Any]:
+        """Draw, read, count."""
+        tallies = [self._tally(case, seed, report) for seed in self.seeds]
+        sources = {group["formula"] for tally in tallies for group in tally.groups}
+        place = any(names_a_place(self._judged(s), self.judge.factors) for s in sources)
+        features = torch.cat([f for tally in tallies for f in tally.features])
+        right = torch.cat([r for tally in tallies for r in tally.right])
+        confidence = torch.cat([c for tally in tallies for c in tally.confidence])
+        return _estimates(tallies, place=place) | {
+            "fid": self._fid(features, sources),
+            "variety": pairwise_distance(features),
+            "own_calibration_error": calibration_error(confidence, right),
+            "seconds_per_picture": sum(tally.seconds for tally in tallies) / len(right),
+            "groups": [group for tally in tallies for group in tally.groups],
+            "digests": dict(tallies[0].digests),
+        }
+
+    def _tally(self, case: Case, seed: int, report: Report) -> _Tally:
+        """All pictures of one seed."""
+        factors = self.registry.factors(case.space)
+        tally = _Tally()
+        parts = groups(case.template, factors, n=self.n, seed=seed)
+        for index, (source, n) in enumerate(parts):
+            first = seed * SEED_STRIDE + index * GROUP_STRIDE
+            report(f"seed {seed}, {source}")
+            drawn = self.draw(replace(self.sampling, expression=source, n=n, seed=first))
+            readings, features = read_all(self.judge, torch.from_numpy(drawn.images))
+            self._count(tally, source, readings)
+            tally.features.append(features)
+            tally.confidence.append(torch.from_numpy(drawn.probabilities))
+            tally.digests |= drawn.digests
+            tally.seconds += drawn.seconds
+            group = {"formula": source, "n": n, "seed": seed, "first_picture_seed": first}
+            tally.groups.append(group | {"accuracy": float(tally.right[-1].double().mean())})
+        return tally
+
+    def _count(self, tally: _Tally, source: str, readings: Readings) -> None:
+        expression = self._judged(source)
+        present = readings.present > PRESENT
+        tally.absent.append(~present)
+        tally.right.append(holds(expression, readings) & present)
+        wide = holds(expression, readings, position_tolerance=PAPER_TOLERANCE)
+        tally.wide.append(wide & present)
+        parts = conjuncts(expression)
+        for part in parts if len(parts) > 1 else []:
+            name = " ".join(concept_names(part))
+            tally.parts.setdefault(name, []).append(holds(part, readings) & present)
+
+    def _judged(self, source: str) -> Expression:
+        """A formula in terms of what the judge reads: concepts may have names of their own."""
+        formula, space = formula_of(self.registry, source)
+        known = self.registry.factors(space)
+        for literal in literals(formula.expression):
+            judge_factor(self.judge, known[literal.name], space)
+        return map_literals(
+            formula.expression, lambda literal: replace(literal, name=known[literal.name].name)
+        )
+
+    def _fid(self, features: Tensor, sources: set[str]) -> dict[str, Any] | None:
+        """FID against the real pictures that satisfy any of the formulas."""
+        if not self.fid or self.reference is None:
+            return None
+        rows = torch.zeros(len(self.reference.features), dtype=torch.bool)
+        for source in sources:
+            rows |= holds(self._judged(source), self.reference.truth)
+        n = int(rows.sum())
+        if n < MIN_REFERENCE:
+            return {"value": None, "n_reference": n, "data": self.reference.digest}
+        value = frechet_distance(features, self.reference.features[rows])
+        return {"value": value, "n_reference": n, "data": self.reference.digest}
+
+    def _inferred(self, case: Case, report: Report) -> dict[str, Any]:
+        """Read the value of a concept in real pictures: one part of them per seed."""
+        assert self.reference is not None
+        concept = load_concept(self.registry, case.template)
+        factor = judge_factor(self.judge, concept.factor, case.space)
+        data = self.reference.data
+        n = min(self.n, len(data.images) // len(self.seeds))
+        errors, seconds = [], 0.0
+        for index, seed in enumerate(self.seeds):
+            report(f"seed {seed}")
+            part = data.part(slice(index * n, (index + 1) * n))
+            start = time.monotonic()
+            values = map_values(concept, part.images, seed=seed)
+            seconds += time.monotonic() - start
+            errors.append((values - part.labels[factor.name]).abs())
+        return _inference_estimates(errors, factor) | {
+            "seconds_per_picture": seconds / (n * len(self.seeds)),
+            "data": self.reference.digest,
+            "digests": {
+                f"concept {case.template}": self.registry.get("concept", case.template).sha256
+            },
+        }
+
+
+def judge_factor(judge: Judge, factor: Factor, space: str) -> Factor:
+    """The judge's factor that a concept speaks about.
+
+    Raises:
+        UsageError: The judge does not read it.
+    """
+    if judge.factors.get(factor.name) != factor:
+        problem = f"the judge of {space} does not read {factor.name} as the concept has it"
+        hint = f"it reads {', '.join(judge.factors)}; ebm train-judge makes another"
+        raise UsageError(problem, hint=hint)
+    return factor
+
+
+def conjuncts(expression: Expression) -> list[Expression]:
+    """The terms of a formula that are joined by & at its top."""
+    if isinstance(expression, And):
+        return conjuncts(expression.left) + conjuncts(expression.right)
+    return [expression]
+
+
+@torch.no_grad()
+def map_values(concept: Concept, images: Tensor, *, seed: int) -> Tensor:
+    """MAP values of pictures uint8 (N, S, S, 3): cells (N,), numbers (N,) or places (N, 2)."""
+    values = []
+    for batch in images.split(READ_BATCH):  # type: ignore[no-untyped-call]  # torch has no type
+        log_q = log_posterior_at(concept, to_intensity(batch), READ_SIGMAS, seed=seed)
+        for single in log_q:
+            found = map_estimate(single[None], concept.log_prior, concept.factor)
+            values.append(found.cell if concept.factor.names else found.value)
+    return torch.tensor(values)
+
+
+def _estimates(tallies: list[_Tally], *, place: bool) -> dict[str, Any]:
+    """Shares over seeds of everything that was counted."""
+
+    def over_seeds(lists: list[list[Tensor]]) -> dict[str, Any]:
+        return plain(share([torch.cat(tensors) for tensors in lists]))
+
+    numbers = {
+        "n": sum(len(right) for tally in tallies for right in tally.right),
+        "accuracy": over_seeds([tally.right for tally in tallies]),
+        "absent": over_seeds([tally.absent for tally in tallies]),
+        "parts": {
+            name: over_seeds([tally.parts[name] for tally in tallies]) for name in tallies[0].parts
+        },
+    }
+    if place:
+        numbers[f"accuracy_at_{PAPER_TOLERANCE:g}"] = over_seeds([t.wide for t in tallies])
+    return numbers
+
+
+def _inference_estimates(errors: list[Tensor], factor: Factor) -> dict[str, Any]:
+    """Accuracy of names; mean absolute error and share within tolerances of numbers."""
+    numbers: dict[str, Any] = {"n": sum(len(error) for error in errors)}
+    if factor.names:
+        return numbers | {"accuracy": plain(share([error == 0 for error in errors]))}
+    numbers["mae"] = plain(average([error.flatten() for error in errors])) | {"n": numbers["n"]}
+    numbers["unit"] = factor.unit
+    is_place = factor.kind == "position"
+    near = POSITION_TOLERANCE if is_place else SCALAR_TOLERANCE
+    largest = [error.view(len(error), -1).amax(1) for error in errors]
+    numbers["accuracy"] = plain(share([error <= near for error in largest]))
+    if is_place:
+        wide = plain(share([error <= PAPER_TOLERANCE for error in largest]))
+        numbers[f"accuracy_at_{PAPER_TOLERANCE:g}"] = wide
+    return numbers
+
+
+def plain(estimate: Estimate) -> dict[str, Any]:
+    """An estimate as plain types."""
+    return asdict(estimate)

@@ -1,0 +1,276 @@
+"""ebm eval with a random judge, hand-made pictures and a drawing that is written out."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from ebmcli.checkpoint import write_checkpoint
+from ebmcli.cli import evaluate as command
+from ebmcli.core.concepts import PosteriorConcept
+from ebmcli.core.expression import parse
+from ebmcli.core.factors import Factor
+from ebmcli.core.networks import TrunkConfig
+from ebmcli.datasets.hdf5 import DatasetInfo, DatasetWriter
+from ebmcli.errors import (
+    ConfigError,
+    InterruptedRun,
+    OutputExistsError,
+    UnknownNameError,
+    UsageError,
+)
+from ebmcli.registry import Record, Registry, create_registry, edit_registry, read_registry
+from ebmcli.workflows.evaluate import EvalRequest, evaluate, list_cases
+from ebmcli.workflows.generate import GenerateRequest
+from ebmcli.workflows.judge import JudgeRequest, train_judge
+from ebmcli.workflows.judging import load_judge
+from ebmcli.workflows.suites import fill, groups, named, suite_cases
+
+COLOR = Factor(name="color", kind="categorical", names=("red", "blue"))
+PLACE = Factor(name="position", kind="position", low=-1.0, high=1.0)
+FACTORS = {"color": COLOR, "position": PLACE}
+SIZE = 16
+Say = Callable[[int, int, str], None]
+
+
+def quiet(*_: object) -> None:
+    return None
+
+
+@dataclass
+class Drawn:
+    images: NDArray[np.uint8]
+    probabilities: NDArray[np.float64]
+    seconds: float
+    digests: dict[str, str] = field(default_factory=dict)
+
+
+def dataset(path: Path, *, seed: int, n: int = 80) -> Path:
+    """Pictures of one colour each, with labels."""
+    info = DatasetInfo(
+        path=path, recipe="toys", size=SIZE, n_images=n, seed=seed, factors=FACTORS,
+        digest="", versions={},
+    )  # fmt: skip
+    source = np.random.default_rng(seed)
+    color = source.integers(2, size=n)
+    place = source.uniform(-1, 1, size=(n, 2)).astype(np.float32)
+    images = source.integers(40, size=(n, SIZE, SIZE, 3), dtype=np.uint8)
+    images[np.arange(n), :, :, 2 * color] += 200
+    with DatasetWriter(info) as writer:
+        writer.write(images, {"color": color, "position": place})
+        writer.finish()
+    return path
+
+
+def put_concept(registry: Path, factor: Factor) -> None:
+    """A posterior concept with random weights."""
+    config = TrunkConfig(size=SIZE, widths=(8, 8), depths=(1, 1), unshuffle=2, embedding=8, head=8)
+    torch.manual_seed(0)
+    log_prior = torch.full((factor.n_cells,), 1 / factor.n_cells).log()
+    concept = PosteriorConcept(factor, config, log_prior)
+    path = registry.parent / "checkpoints" / f"{factor.name}.safetensors"
+    header = {
+        "kind": "concept", "space": "toys-16", "name": factor.name, "factor": factor.to_dict(),
+        "method": "posterior", "config": config.to_dict(), "base": None,
+    }  # fmt: skip
+    digest = write_checkpoint(path, concept.state_dict(), header)
+    file = path.relative_to(registry.parent).as_posix()
+    record = Record(
+        kind="concept", name=factor.name, space="toys-16", file=file, sha256=digest,
+        factor=factor, method="posterior",
+    )  # fmt: skip
+    with edit_registry(registry) as editor:
+        editor.put(record)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry with two concepts and a judge that has seen four batches."""
+    folder = tmp_path_factory.mktemp("home")
+    registry = create_registry(folder)
+    for factor in FACTORS.values():
+        put_concept(registry, factor)
+    request = JudgeRequest(
+        name="judge-toys", data=dataset(folder / "judge.h5", seed=1), registry=registry,
+        held=dataset(folder / "held.h5", seed=2), steps=4,
+    )  # fmt: skip
+    train_judge(request, report=quiet)
+    return folder
+
+
+@pytest.fixture
+def registry(home: Path) -> Registry:
+    return read_registry(home / "registry.yaml")
+
+
+def draw(request: GenerateRequest) -> Drawn:
+    source = np.random.default_rng(request.seed)
+    images = source.integers(256, size=(request.n, SIZE, SIZE, 3), dtype=np.uint8)
+    return Drawn(images=images, probabilities=np.full(request.n, 0.5), seconds=0.1 * request.n)
+
+
+def ask(home: Path, *targets: str, **changes: Any) -> EvalRequest:
+    sampling = GenerateRequest(expression="", device="cpu")
+    settings: dict[str, Any] = {"n": 8, "seeds": 2, "data": home / "held.h5"}
+    return EvalRequest(targets=targets, sampling=sampling, **settings | changes)
+
+
+def test_a_judge_is_registered_with_numbers_for_every_factor(registry: Registry) -> None:
+    record = registry.judges["judge-toys"]
+    assert record.space == "toys-16"
+    assert set(record.measured) == {"n", "color", "position", "present"}
+    assert set(record.measured["position"]) == {"mae", "within_0.2"}
+    assert record.provenance["data"] != record.provenance["held"]
+    assert load_judge(registry, "toys-16").factors == FACTORS
+
+
+def test_a_judge_never_learns_from_the_data_of_an_energy(home: Path, tmp_path: Path) -> None:
+    registry = create_registry(tmp_path)
+    data = home / "judge.h5"
+    request = JudgeRequest(name="twice", data=data, held=data, registry=registry, steps=1)
+    with pytest.raises(UsageError, match="holds the training data"):
+        train_judge(request, report=quiet)
+    known = read_registry(home / "registry.yaml").judges["judge-toys"]
+    base = Record(
+        kind="base", name="toys-16", space="toys-16", file="b.safetensors", sha256=known.sha256,
+        provenance={"data": known.provenance["data"]},
+    )  # fmt: skip
+    with edit_registry(registry) as editor:
+        editor.put(base)
+    request = JudgeRequest(name="same", data=data, registry=registry, steps=1)
+    with pytest.raises(UsageError, match="needs other data"):
+        train_judge(request, report=quiet)
+
+
+def test_every_row_has_its_numbers_and_errors(home: Path, registry: Registry) -> None:
+    request = ask(home, "single", "conjunction", "inference", "color=red | position=(0,0)")
+    document = evaluate(request, registry, draw=draw, report=quiet)
+    rows = {(row["suite"], row["template"]): row for row in document["rows"]}
+    assert len(rows) == len(document["rows"]) == 6
+    pair = rows["conjunction", "color=? & position=?"]
+    assert pair["n"] == 16
+    assert set(pair["parts"]) == {"color", "position"}
+    assert pair["accuracy"]["mean"] <= pair["accuracy_at_0.4"]["mean"]
+    assert pair["accuracy"]["mean"] <= min(p["mean"] for p in pair["parts"].values())
+    assert pair["seconds_per_picture"] == pytest.approx(0.1)
+    assert sum(group["n"] for group in pair["groups"]) == 16
+    assert "accuracy_at_0.4" not in rows["single", "color=?"]
+    assert "mae" in rows["inference", "position"]
+    assert rows["inference", "color"]["accuracy"]["n"] == 16
+    assert rows["single", "color=?"]["fid"]["n_reference"] == 80
+    json.dumps(document, allow_nan=False)
+
+
+def test_seeds_of_pictures_never_meet(home: Path, registry: Registry) -> None:
+    used: list[int] = []
+
+    def noting(request: GenerateRequest) -> Drawn:
+        used.extend(range(request.seed, request.seed + request.n))
+        return draw(request)
+
+    evaluate(ask(home, "single", n=24, fid=False), registry, draw=noting, report=quiet)
+    per_row = 2 * 24
+    assert len(set(used[:per_row])) == per_row
+
+
+def test_a_picture_without_an_object_is_never_right(home: Path, registry: Registry) -> None:
+    """The same pictures are red, blue or absent: the shares add up to one."""
+    request = ask(home, "color=red", "color=blue", n=32, fid=False)
+    red, blue = evaluate(request, registry, draw=draw, report=quiet)["rows"]
+    assert red["absent"] == blue["absent"]
+    total = red["accuracy"]["mean"] + blue["accuracy"]["mean"] + red["absent"]["mean"]
+    assert total == pytest.approx(1.0)
+
+
+def test_a_resumed_evaluation_draws_only_what_is_missing(
+    home: Path, registry: Registry, tmp_path: Path
+) -> None:
+    out = tmp_path / "results.json"
+    calls: list[str] = []
+
+    def interrupted(request: GenerateRequest) -> Drawn:
+        if request.expression == "color=blue":
+            raise KeyboardInterrupt
+        return draw(request)
+
+    def noting(request: GenerateRequest) -> Drawn:
+        calls.append(request.expression)
+        return draw(request)
+
+    request = ask(home, "color=red", "color=blue", output=out)
+    with pytest.raises(InterruptedRun, match="1 finished rows"):
+        evaluate(request, registry, draw=interrupted, report=quiet)
+    with pytest.raises(OutputExistsError):
+        evaluate(request, registry, draw=noting, report=quiet)
+    again = ask(home, "color=red", "color=blue", output=out, resume=True)
+    document = evaluate(again, registry, draw=noting, report=quiet)
+    assert set(calls) == {"color=blue"}
+    assert json.loads(out.read_text())["rows"] == document["rows"]
+    other = ask(home, "color=red", output=out, resume=True, n=9)
+    with pytest.raises(ConfigError, match="another n: 8"):
+        evaluate(other, registry, draw=noting, report=quiet)
+
+
+def test_mistakes_are_found_before_anything_is_drawn(home: Path, registry: Registry) -> None:
+    def never(request: GenerateRequest) -> Drawn:
+        raise AssertionError(request)
+
+    with pytest.raises(UnknownNameError, match="colour"):
+        evaluate(ask(home, "colour=red"), registry, draw=never, report=quiet)
+    with pytest.raises(UsageError, match="no concepts of the space"):
+        list_cases(ask(home, "single", space="moons-64"), registry)
+    with pytest.raises(UsageError, match="nothing to evaluate"):
+        ask(home)
+    with pytest.raises(ConfigError, match="at least 2"):
+        ask(home, "single", n=1)
+
+
+def test_groups_share_the_pictures_and_cycle_through_names() -> None:
+    assert groups("color=?", FACTORS, n=5, seed=0) == [("color=red", 3), ("color=blue", 2)]
+    assert groups("color=red", FACTORS, n=5, seed=0) == [("color=red", 5)]
+    drawn = groups("color=? & position=?", FACTORS, n=50, seed=0)
+    assert sum(n for _, n in drawn) == 50
+    assert drawn == groups("color=? & position=?", FACTORS, n=50, seed=0)
+    assert drawn != groups("color=? & position=?", FACTORS, n=50, seed=1)
+    assert len(groups("position=?", FACTORS, n=3, seed=0)) == 3
+    for source, _ in drawn:
+        parse(source)
+
+
+def test_templates_are_filled_from_left_to_right() -> None:
+    filled = fill("old=? & ~position=? | color=red", ["yes", (0.5, -0.25)])
+    assert filled == "old=yes & ~position=(0.5,-0.25) | color=red"
+    assert named("old & ~wavy-hair & color=red") == ["old", "wavy-hair", "color"]
+
+
+def test_suites_list_what_the_registry_has() -> None:
+    faces = {
+        name: Factor(name=name, kind="binary", names=("no", "yes"))
+        for name in ("old", "male", "wavy")
+    }
+    assert [c.template for c in suite_cases("single", "faces-64", faces)] == [
+        "old=?", "male=?", "wavy=?",
+    ]  # fmt: skip
+    assert [c.template for c in suite_cases("conjunction", "faces-64", faces)] == [
+        "old & male & ~wavy"
+    ]
+    assert [c.template for c in suite_cases("conjunction", "moons-64", faces)] == [
+        "old=? & male=?", "male=? & wavy=?",
+    ]  # fmt: skip
+
+
+def test_the_table_shows_errors_and_leaves_out_what_does_not_apply(
+    home: Path, registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = ask(home, "color=red", "inference", fid=False)
+    command.show(evaluate(request, registry, draw=draw, report=quiet))
+    shown = capsys.readouterr().out
+    assert "color=red" in shown
+    assert "+-" in shown
+    assert "None" not in shown

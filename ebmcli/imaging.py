@@ -84,7 +84,7 @@ def read_image(path: Path, size: int) -> Picture:
         with warnings.catch_warnings():  # Pillow warns of odd metadata, which is not used here
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
-                return _square(path, image, size)
+                return _decoded(path, image, size)
     except FileFormatError:
         raise
     except FileNotFoundError as error:
@@ -99,16 +99,20 @@ def read_image(path: Path, size: int) -> Picture:
         raise FileFormatError(path, f"is a damaged image ({_reason(error)})") from error
 
 
-def _square(path: Path, image: Image.Image, size: int) -> Picture:
-    """Crop, flatten and resize an open image."""
+def _decoded(path: Path, image: Image.Image, size: int) -> Picture:
+    """The square of an open image, unless it is far too large."""
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise _too_large(path)
     image.draft(None, (2 * size, 2 * size))  # a large JPEG is decoded at 1/2, 1/4 or 1/8
-    upright = ImageOps.exif_transpose(image)
-    side = min(upright.size)
-    left, top = (upright.width - side) // 2, (upright.height - side) // 2
-    square = flatten(upright.crop((left, top, left + side, top + side)))
+    return fit_square(ImageOps.exif_transpose(image), size)
+
+
+def fit_square(image: Image.Image, size: int) -> Picture:
+    """The middle square of an image in memory, as :func:`read_image` gives it."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    square = flatten(image.crop((left, top, left + side, top + side)))
     if side != size:
         kernel = Image.Resampling.BOX if side > size else Image.Resampling.BICUBIC
         square = square.resize((size, size), kernel)

@@ -1,0 +1,214 @@
+"""A folder of images with ``labels.csv``: one column ``file``, every other column a factor.
+
+What a column is follows from its cells: yes and no make a binary factor, numbers a scalar with
+their range, two columns ``NAME_x`` and ``NAME_y`` of numbers a position, other words a
+categorical factor with its words in alphabetical order. Nothing is guessed about a cell that
+does not fit: the error names file and line.
+"""
+
+import csv
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ebmcli.core.expression import KEYWORDS, NAME
+from ebmcli.core.factors import Factor, Value
+from ebmcli.datasets.hdf5 import encode_labels
+from ebmcli.datasets.importers import SHUFFLE_SEED, YES_NO, Source, batches_of_files, chosen_rows
+from ebmcli.errors import ConfigError, FileFormatError
+from ebmcli.imaging import find_images
+
+TABLE = "labels.csv"
+TAKEN = ("scenes", "faces", "celeba", "shapes3d", "dsprites")  # recipes with other pictures
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """The content of a labels.csv: header, rows, and the line each row stands on."""
+
+    path: Path
+    header: list[str]
+    rows: list[list[str]]
+    lines: list[int]
+
+    def column(self, name: str) -> list[str]:
+        """The cells of a column."""
+        index = self.header.index(name)
+        return [row[index] for row in self.rows]
+
+    def wrong(self, row: int, problem: str, *, hint: str | None = None) -> FileFormatError:
+        """An error that names the line of a row."""
+        return FileFormatError(f"{self.path}:{self.lines[row]}", problem, hint=hint)
+
+
+def open_folder(folder: Path, *, size: int, limit: int | None) -> Source:
+    """A folder with images and ``labels.csv``, rows shuffled; the recipe is the folder's name.
+
+    Raises:
+        FileFormatError: The table is malformed, or images and rows do not correspond.
+        ConfigError: The folder has the name of a built-in recipe.
+    """
+    recipe = recipe_name(folder)
+    table = read_table(folder / TABLE)
+    paths = _paths(folder, table)
+    factors: dict[str, Factor] = {}
+    values: dict[str, list[Value]] = {}
+    for name, columns in _factor_columns(table).items():
+        factors[name], values[name] = _factor(table, name, columns)
+    rows = chosen_rows(len(paths), limit)
+    chosen = [paths[row] for row in rows]
+    return Source(
+        recipe=recipe,
+        factors=factors,
+        labels={name: encode_labels(factors[name], values[name])[rows] for name in factors},
+        batches=lambda: batches_of_files(chosen, size),
+        seed=SHUFFLE_SEED,
+    )
+
+
+def recipe_name(folder: Path) -> str:
+    """The folder's name as a name for its pictures: ``My Photos`` -> ``my_photos``."""
+    name = _as_name(folder.resolve().name)
+    if name in TAKEN:
+        hint = "rename the folder: pictures of one name belong together"
+        raise ConfigError(f"{name!r} is the name of a built-in recipe", hint=hint)
+    return name
+
+
+def read_table(path: Path) -> Table:
+    """Read a labels.csv: UTF-8, commas, a header with ``file`` first, no ragged rows."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            numbered = [([cell.strip() for cell in row], reader.line_num) for row in reader]
+    except FileNotFoundError as error:
+        hint = "its first line is file,NAME,NAME...; see docs/import.md"
+        raise FileFormatError(path, "no such file", hint=hint) from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise FileFormatError(path, f"is not a table in UTF-8 with commas ({error})") from error
+    filled = [(row, line) for row, line in numbered if any(row)]
+    if len(filled) < 2:
+        raise FileFormatError(path, "holds no rows", hint="a header, then one line per image")
+    header = filled[0][0]
+    table = Table(
+        path=path,
+        header=header,
+        rows=[row for row, _ in filled[1:]],
+        lines=[line for _, line in filled[1:]],
+    )
+    _check_header(path, header, line=filled[0][1])
+    for index, row in enumerate(table.rows):
+        if len(row) != len(header):
+            n, expected = len(row), len(header)
+            raise table.wrong(index, f"{n} cells, the header has {expected}")
+        if "" in row:
+            raise table.wrong(index, f"no value for {header[row.index('')]}")
+    return table
+
+
+def _check_header(path: Path, header: list[str], *, line: int) -> None:
+    """The first column is ``file``, the others are different names."""
+    where = f"{path}:{line}"
+    if header[0] != "file":
+        separated = len(header) == 1 and re.search(r"[;\t]", header[0])
+        hint = "separate columns by commas" if separated else "the first column holds the images"
+        raise FileFormatError(where, f"the first column must be file, not {header[0]!r}", hint=hint)
+    if len(header) < 2:
+        raise FileFormatError(where, "has no column beside file", hint="add one column per factor")
+    for name in header[1:]:
+        if not _is_name(name):
+            raise FileFormatError(where, f"{name!r} is no name", hint=f"call it {_as_name(name)}")
+    if len(set(header)) < len(header):
+        twice = next(name for name in header if header.count(name) > 1)
+        raise FileFormatError(where, f"the column {twice!r} is there twice")
+
+
+def _paths(folder: Path, table: Table) -> list[Path]:
+    """The image of every row; every image of the folder has exactly one row."""
+    paths: list[Path] = []
+    seen: dict[Path, int] = {}
+    for index, name in enumerate(table.column("file")):
+        path = folder / name
+        if not path.is_file():
+            raise table.wrong(index, f"there is no image {path}")
+        if path in seen:
+            raise table.wrong(index, f"{name} has a row already, on line {seen[path]}")
+        seen[path] = table.lines[index]
+        paths.append(path)
+    rest = [path for path in find_images([folder]) if path not in seen]
+    if rest:
+        more = f" (and {len(rest) - 1} more)" if len(rest) > 1 else ""
+        problem = f"has no row for {rest[0].relative_to(folder)}{more}"
+        raise FileFormatError(table.path, problem, hint="add a row, or move the image elsewhere")
+    return paths
+
+
+def _factor_columns(table: Table) -> dict[str, list[str]]:
+    """The columns of each factor: NAME_x and NAME_y of numbers are one."""
+    columns: dict[str, list[str]] = {}
+    for name in table.header[1:]:
+        stem = re.sub(r"_[xy]$", "", name)
+        pair = [f"{stem}_x", f"{stem}_y"]
+        paired = name in pair and all(
+            column in table.header and all(_number(cell) for cell in table.column(column))
+            for column in pair
+        )
+        columns[stem if paired else name] = pair if paired else [name]
+    return columns
+
+
+def _factor(table: Table, name: str, columns: list[str]) -> tuple[Factor, list[Value]]:
+    """A factor and its values, from one column or two."""
+    cells = table.column(columns[0])
+    if all(cell.lower() in YES_NO for cell in cells):
+        return Factor(name=name, kind="binary", names=YES_NO), [cell.lower() for cell in cells]
+    if any(_number(cell) for cell in cells):
+        return _measured(table, name, columns)
+    words = sorted(set(cells))
+    for index, cell in enumerate(cells):
+        if not _is_name(cell):
+            hint = f"call it {_as_name(cell)}"
+            raise table.wrong(index, f"{name}: {cell!r} is no name", hint=hint)
+    if len(words) < 2:
+        raise FileFormatError(
+            table.path, f"{name} is {words[0]} in every row: leave the column out"
+        )
+    return Factor(name=name, kind="categorical", names=tuple(words)), list(cells)
+
+
+def _measured(table: Table, name: str, columns: list[str]) -> tuple[Factor, list[Value]]:
+    """A scalar or a position, over the range of its numbers."""
+    for column in columns:
+        for index, cell in enumerate(table.column(column)):
+            if not _number(cell):
+                raise table.wrong(index, f"{column}: {cell!r} is no number, others are")
+    numbers = np.array([[float(cell) for cell in table.column(column)] for column in columns])
+    low, high = float(numbers.min()), float(numbers.max())
+    if low == high:
+        raise FileFormatError(table.path, f"{name} is {low} in every row: leave the column out")
+    if len(columns) == 2:
+        factor = Factor(name=name, kind="position", low=low, high=high)
+        return factor, [(float(x), float(y)) for x, y in numbers.T]
+    return Factor(name=name, kind="scalar", low=low, high=high), [float(x) for x in numbers[0]]
+
+
+def _number(cell: str) -> bool:
+    """Is the text a finite number?"""
+    try:
+        return math.isfinite(float(cell))
+    except ValueError:
+        return False
+
+
+def _is_name(text: str) -> bool:
+    """Can a formula contain it?"""
+    return bool(re.fullmatch(NAME, text)) and text not in KEYWORDS
+
+
+def _as_name(text: str) -> str:
+    """The nearest text that is a name."""
+    plain = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+    return plain if _is_name(plain) else f"n_{plain}".rstrip("_")

@@ -1,0 +1,121 @@
+"""From somebody else's images and labels to a dataset file."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ebmcli.datasets.hdf5 import DatasetInfo, DatasetWriter, partial_path
+from ebmcli.datasets.importers import Source, open_celeba, open_dsprites, open_shapes3d
+from ebmcli.datasets.labelled_folder import open_folder
+from ebmcli.errors import (
+    ConfigError,
+    FileFormatError,
+    InterruptedRun,
+    OutputExistsError,
+    UnknownNameError,
+)
+
+OPENERS: dict[str, Callable[..., Source]] = {
+    "celeba": open_celeba,
+    "3dshapes": open_shapes3d,
+    "dsprites": open_dsprites,
+    "folder": open_folder,
+}
+MIN_SIZE, MAX_SIZE = 8, 512  # pixels per side, chosen: what the networks are made for
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportPlan:
+    """A checked source, and the header of the dataset to be."""
+
+    source: Source
+    info: DatasetInfo
+    overwrite: bool
+
+
+def plan_import(
+    kind: str,
+    source_path: Path,
+    out: Path,
+    *,
+    size: int = 64,
+    limit: int | None = None,
+    overwrite: bool = False,
+) -> ImportPlan:
+    """Check everything but the images.
+
+    Args:
+        kind: A key of ``OPENERS``.
+        source_path: Folder or file, as docs/import.md describes it.
+        out: The dataset to write.
+        size: Pixels per side.
+        limit: At most so many images; None takes all.
+        overwrite: Replace an existing dataset.
+
+    Raises:
+        UnknownNameError: No such kind.
+        ConfigError: The size or the limit is out of range, or the output is the source.
+        FileFormatError: The source is not as described.
+        OutputExistsError: The output is there.
+    """
+    if kind not in OPENERS:
+        raise UnknownNameError("kind of dataset", kind, list(OPENERS))
+    if not MIN_SIZE <= size <= MAX_SIZE:
+        raise ConfigError(f"--size is from {MIN_SIZE} to {MAX_SIZE} pixels, not {size}")
+    if limit is not None and limit < 1:
+        raise ConfigError(f"--limit is at least 1, not {limit}")
+    if not source_path.exists():
+        raise FileFormatError(source_path, "no such file or folder", hint="see docs/import.md")
+    _check_output(source_path, out, overwrite=overwrite)
+    source = OPENERS[kind](source_path, size=size, limit=limit)
+    info = DatasetInfo(
+        path=out,
+        recipe=source.recipe,
+        size=size,
+        n_images=source.n_images,
+        seed=source.seed,
+        factors=source.factors,
+        digest="",
+        versions={},
+        settings={"imported": kind} | ({"limit": limit} if limit else {}),
+    )
+    return ImportPlan(source=source, info=info, overwrite=overwrite)
+
+
+def import_dataset(plan: ImportPlan) -> Iterator[int]:
+    """Write a dataset, yielding the number of images in the file.
+
+    The caller takes all values; the file has its name after the last. On any failure nothing of
+    it stays.
+
+    Raises:
+        FileFormatError: An image is damaged.
+        OutputError: The file cannot be written.
+        InterruptedRun: Ctrl-C.
+    """
+    with DatasetWriter(plan.info, overwrite=plan.overwrite) as writer:
+        try:
+            for images in plan.source.batches():
+                start = writer.n_written
+                rows = slice(start, start + len(images))
+                labels = {name: column[rows] for name, column in plan.source.labels.items()}
+                writer.write(images, labels)
+                yield writer.n_written
+            writer.finish()
+        except BaseException as error:
+            partial_path(plan.info.path).unlink(missing_ok=True)
+            if isinstance(error, KeyboardInterrupt):
+                hint = "nothing was written; repeat the command"
+                raise InterruptedRun("interrupted", hint=hint) from error
+            raise
+
+
+def _check_output(source_path: Path, out: Path, *, overwrite: bool) -> None:
+    """Refuse before anything is read."""
+    if out.exists() and source_path.resolve() == out.resolve():
+        raise ConfigError("the output is the source", hint="choose another path")
+    if out.exists() and not overwrite:
+        raise OutputExistsError(out)
+    if partial_path(out).exists() and not overwrite:
+        hint = "another import is running, or one was killed: add --overwrite to start again"
+        raise OutputExistsError(partial_path(out), hint=hint)

@@ -1,0 +1,375 @@
+"""Imports of small files made exactly as the published ones are."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from ebmcli.datasets import importers
+from ebmcli.datasets.hdf5 import DatasetInfo, read_images, read_info, read_labels
+from ebmcli.datasets.importers import HUES, attribute_name, chosen_rows
+from ebmcli.errors import (
+    ConfigError,
+    EbmError,
+    FileFormatError,
+    OutputExistsError,
+    UnknownNameError,
+)
+from ebmcli.workflows.import_data import import_dataset, plan_import
+
+CELEBA = (
+    "5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose "
+    "Black_Hair Blond_Hair Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee "
+    "Gray_Hair Heavy_Makeup High_Cheekbones Male Mouth_Slightly_Open Mustache Narrow_Eyes "
+    "No_Beard Oval_Face Pale_Skin Pointy_Nose Receding_Hairline Rosy_Cheeks Sideburns Smiling "
+    "Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace "
+    "Wearing_Necktie Young"
+)
+
+
+def run(kind: str, source: Path, out: Path, **options: object) -> DatasetInfo:
+    for _ in import_dataset(plan_import(kind, source, out, **options)):  # type: ignore[arg-type]
+        pass
+    return read_info(out)
+
+
+def rows_of(info: DatasetInfo) -> NDArray[np.uint8]:
+    return read_images(info.path, 0, info.n_images)
+
+
+def labels_of(info: DatasetInfo, factor: str) -> NDArray[np.generic]:
+    return read_labels(info.path, factor, 0, info.n_images)
+
+
+# --- CelebA
+
+
+@pytest.fixture
+def celeba(tmp_path: Path) -> Path:
+    """Five images of 178 x 218; image i has grey level 40 i and carries attribute columns of i."""
+    folder = tmp_path / "celeba"
+    (folder / "img_align_celeba").mkdir(parents=True)
+    lines = ["5", CELEBA + " "]  # the published header ends in a blank
+    for i in range(1, 6):
+        flags = ["1" if (column + i) % 3 == 0 else "-1" for column in range(40)]
+        lines.append(f"{i:06}.jpg " + " ".join(f"{flag:>2}" for flag in flags))
+        image = Image.new("RGB", (178, 218), (40 * i,) * 3)
+        image.save(folder / "img_align_celeba" / f"{i:06}.jpg", quality=95)
+    (folder / "list_attr_celeba.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_celeba_attributes_go_by_name_and_images_keep_their_order(
+    celeba: Path, tmp_path: Path
+) -> None:
+    info = run("celeba", celeba, tmp_path / "c.h5", size=16)
+    assert (info.recipe, info.space, info.size, info.n_images) == ("celeba", "celeba-16", 16, 5)
+    assert len(info.factors) == 41
+    assert info.factors["wavy_hair"].names == ("no", "yes")
+    for name in ("Male", "Wavy_Hair", "Young", "5_o_Clock_Shadow"):
+        column = CELEBA.split().index(name)
+        expected = [int((column + i) % 3 == 0) for i in range(1, 6)]
+        assert labels_of(info, attribute_name(name)).tolist() == expected
+    assert (labels_of(info, "old") == 1 - labels_of(info, "young")).all()
+    assert np.abs(rows_of(info)[:, 8, 8, 0] - 40 * np.arange(1, 6)).max() <= 2
+
+
+def test_celeba_columns_may_come_in_another_order(celeba: Path, tmp_path: Path) -> None:
+    table = celeba / "list_attr_celeba.txt"
+    lines = [line.split() for line in table.read_text().splitlines()]
+    turned = [lines[0], lines[1][::-1], *([row[0], *row[:0:-1]] for row in lines[2:])]
+    before = run("celeba", celeba, tmp_path / "a.h5", size=8)
+    table.write_text("\n".join(" ".join(row) for row in turned))
+    after = run("celeba", celeba, tmp_path / "b.h5", size=8)
+    for name in ("male", "old", "young", "bald"):
+        assert (labels_of(before, name) == labels_of(after, name)).all()
+
+
+def test_celeba_images_may_lie_in_the_folders_of_the_download(celeba: Path, tmp_path: Path) -> None:
+    for folder, name in (("Img", "img_align_celeba"), ("Anno", "list_attr_celeba.txt")):
+        (celeba / folder).mkdir()
+        (celeba / name).rename(celeba / folder / name)
+    assert run("celeba", celeba, tmp_path / "c.h5", size=8, limit=2).n_images == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("5\n", "6\n", r"list_attr_celeba\.txt: line 1 says 6 images, 5 follow"),
+        ("5\n", "", r"list_attr_celeba\.txt:1: is not CelebA's list"),
+        ("000003.jpg ", "000003.jpg 0 ", r"list_attr_celeba\.txt:5: expected a file name and 40"),
+        ("000003.jpg", "000009.jpg", r"list_attr_celeba\.txt:5: there is no image 000009\.jpg"),
+    ],
+)
+def test_a_damaged_celeba_table_is_named_with_its_line(
+    celeba: Path, tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    table = celeba / "list_attr_celeba.txt"
+    table.write_text(table.read_text().replace(old, new, 1))
+    with pytest.raises(FileFormatError, match=message):
+        run("celeba", celeba, tmp_path / "c.h5", size=8)
+
+
+def test_a_folder_that_is_not_celeba_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match=r"has no list_attr_celeba\.txt"):
+        run("celeba", tmp_path, tmp_path / "c.h5")
+
+
+def test_all_celeba_names_can_stand_in_a_formula() -> None:
+    from ebmcli.core.expression import parse
+
+    for name in CELEBA.split():
+        assert str(parse(attribute_name(name))) == attribute_name(name)
+
+
+# --- 3D Shapes
+
+
+@pytest.fixture
+def shapes3d(tmp_path: Path) -> Path:
+    """96 rows in the published order; the red channel of an image holds its row number."""
+    axes = [[0.0, 0.9], [0.3], [0.0, 0.5], [0.75, 1.25], [0, 1, 2, 3], [-30.0, 0.0, 30.0]]
+    labels = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 6)
+    images = np.zeros((len(labels), 64, 64, 3), np.uint8)
+    images[..., 0] = np.arange(len(labels))[:, None, None]
+    with h5py.File(tmp_path / "3dshapes.h5", "w") as file:
+        file.create_dataset("images", data=images, compression="gzip")
+        file.create_dataset("labels", data=labels.astype(np.float64))
+    return tmp_path / "3dshapes.h5"
+
+
+def test_3d_shapes_rows_are_shuffled_with_their_labels(
+    shapes3d: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importers, "BLOCK", 7)  # several blocks and batches, with remainders
+    monkeypatch.setattr(importers, "BATCH", 10)
+    info = run("3dshapes", shapes3d, tmp_path / "s.h5", size=64)
+    with h5py.File(shapes3d) as file:
+        published = file["labels"][:]
+    rows = rows_of(info)[:, 0, 0, 0].astype(int)
+    assert sorted(rows) == list(range(96))
+    assert rows.tolist() != list(range(96))
+    names = np.array(HUES)
+    assert (labels_of(info, "floor_hue") == published[rows, 0] * 10).all()
+    assert set(names[labels_of(info, "object_hue")]) == {"red", "cyan"}
+    assert (labels_of(info, "shape") == published[rows, 4]).all()
+    assert np.allclose(labels_of(info, "scale"), published[rows, 3])
+    assert np.allclose(labels_of(info, "orientation"), published[rows, 5])
+    assert info.space == "shapes3d-64"
+    assert info.factors["shape"].names == ("cube", "cylinder", "sphere", "capsule")
+    assert (info.factors["orientation"].low, info.factors["orientation"].high) == (-30, 30)
+
+
+def test_a_limit_takes_a_random_subset_the_same_each_time(shapes3d: Path, tmp_path: Path) -> None:
+    first = run("3dshapes", shapes3d.parent, tmp_path / "a.h5", size=8, limit=40)
+    again = run("3dshapes", shapes3d, tmp_path / "b.h5", size=8, limit=40)
+    assert first.digest == again.digest
+    assert len(set(labels_of(first, "floor_hue"))) == 2  # the first 40 rows have one value only
+
+
+def test_foreign_and_damaged_3d_shapes_are_refused(shapes3d: Path, tmp_path: Path) -> None:
+    with h5py.File(shapes3d, "r+") as file:
+        file["labels"][5, 0] = 0.55
+    with pytest.raises(FileFormatError, match="row 5 has a floor_hue that was never published"):
+        run("3dshapes", shapes3d, tmp_path / "s.h5")
+    shapes3d.write_bytes(shapes3d.read_bytes()[:3000])
+    with pytest.raises(FileFormatError, match=r"3dshapes\.h5: is not 3D Shapes"):
+        run("3dshapes", shapes3d, tmp_path / "s.h5")
+    with h5py.File(shapes3d, "w") as file:
+        file["images"] = 3
+    with pytest.raises(FileFormatError, match=r"3dshapes\.h5: is not 3D Shapes"):
+        run("3dshapes", shapes3d, tmp_path / "s.h5")
+
+
+# --- dSprites
+
+
+@pytest.fixture
+def dsprites(tmp_path: Path) -> Path:
+    """3 shapes x 4 x 4 places: a white dot drawn where the published images have it."""
+    values, images = [], []
+    for shape in (1, 2, 3):
+        for x in range(4):
+            for y in range(4):
+                values.append([1.0, shape, 0.5, 0.0, x / 3, y / 3])
+                image = np.zeros((64, 64), np.uint8)
+                image[16 + 10 * y, 16 + 10 * x] = 1  # rows grow downwards with posY
+                images.append(image)
+    path = tmp_path / "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
+    np.savez_compressed(
+        path,
+        metadata=np.array({"author": "made by a test"}, dtype=object),  # pickled, as published
+        imgs=np.stack(images),
+        latents_values=np.array(values),
+        latents_classes=np.zeros((48, 6), np.int64),
+    )
+    return path
+
+
+def test_dsprites_places_have_y_upwards(dsprites: Path, tmp_path: Path) -> None:
+    info = run("dsprites", dsprites.parent, tmp_path / "d.h5")
+    assert list(info.factors) == ["shape", "scale", "orientation", "position"]
+    images = rows_of(info)
+    assert set(np.unique(images)) == {0, 255}
+    rows, columns = (np.argwhere(image[..., 0])[0] for image in images), labels_of(info, "position")
+    for (row, column), (x, y) in zip(rows, columns, strict=True):
+        assert x == pytest.approx((column - 16) / 15 - 1, abs=1e-6)  # right is +
+        assert y == pytest.approx(1 - (row - 16) / 15, abs=1e-6)  # up is +
+    assert sorted(labels_of(info, "shape")) == [0] * 16 + [1] * 16 + [2] * 16
+
+
+def test_damaged_dsprites_are_refused(dsprites: Path, tmp_path: Path) -> None:
+    dsprites.write_bytes(dsprites.read_bytes()[:-500])
+    with pytest.raises(FileFormatError, match=r"\.npz: is not dSprites"):
+        run("dsprites", dsprites, tmp_path / "d.h5")
+    np.savez_compressed(dsprites, something=np.zeros(3))
+    with pytest.raises(FileFormatError, match=r"\.npz: is not dSprites"):
+        run("dsprites", dsprites, tmp_path / "d.h5")
+
+
+# --- a folder with labels.csv
+
+TABLE = """file,happy,kind,age,at_x,at_y
+a.png,yes,cat,3,-1,0.5
+b.png,no,dog,4.5,1,0
+sub/c.png,YES,ant,10,0,2
+
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "My Pets"
+    (folder / "sub").mkdir(parents=True)
+    for level, name in enumerate(("a.png", "b.png", "sub/c.png"), start=1):
+        Image.new("RGB", (20, 10), (level,) * 3).save(folder / name)
+    (folder / "labels.csv").write_text(TABLE)
+    return folder
+
+
+def test_the_kinds_of_columns_follow_from_their_cells(folder: Path, tmp_path: Path) -> None:
+    info = run("folder", folder, tmp_path / "f.h5", size=8)
+    assert info.space == "my_pets-8"
+    assert {name: factor.kind for name, factor in info.factors.items()} == {
+        "happy": "binary",
+        "kind": "categorical",
+        "age": "scalar",
+        "at": "position",
+    }
+    assert info.factors["kind"].names == ("ant", "cat", "dog")
+    assert (info.factors["age"].low, info.factors["age"].high) == (3, 10)
+    assert (info.factors["at"].low, info.factors["at"].high) == (-1, 2)
+    row = np.argsort(rows_of(info)[:, 0, 0, 0])  # a, b, c
+    assert labels_of(info, "happy")[row].tolist() == [1, 0, 1]
+    assert labels_of(info, "kind")[row].tolist() == [1, 2, 0]
+    assert labels_of(info, "age")[row].tolist() == [3, 4.5, 10]
+    assert labels_of(info, "at")[row].tolist() == [[-1, 0.5], [1, 0], [0, 2]]
+
+
+def test_a_table_from_a_spreadsheet_is_read(folder: Path, tmp_path: Path) -> None:
+    text = TABLE.replace("\n", "\r\n").replace("cat", ' "cat"'.strip())
+    (folder / "labels.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert run("folder", folder, tmp_path / "f.h5", size=8).n_images == 3
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("b.png,no,dog,4.5,1,0", "b.png,no,dog,4.5,1", r"labels\.csv:3: 5 cells, the header has 6"),
+        ("b.png,no,dog", "b.png,no,", r"labels\.csv:3: no value for kind"),
+        ("b.png,no", "x.png,no", r"labels\.csv:3: there is no image .*x\.png"),
+        ("b.png,no", "a.png,no", r"labels\.csv:3: a\.png has a row already, on line 2"),
+        ("b.png,no,dog,4.5,1,0\n", "", r"labels\.csv: has no row for b\.png"),
+        ("b.png,no", "b.png,maybe", r"labels\.csv:4: happy: 'YES' is no name"),
+        ("4.5", "old", r"labels\.csv:3: age: 'old' is no number, others are"),
+        ("4.5", "nan", r"labels\.csv:3: age: 'nan' is no number, others are"),
+        ("dog", "Big Dog", r"labels\.csv:3: kind: 'Big Dog' is no name"),
+        ("kind,age", "Kind,age", r"labels\.csv:1: 'Kind' is no name"),
+        ("kind,age", "or,age", r"labels\.csv:1: 'or' is no name"),
+        ("kind,age", "age,age", r"labels\.csv:1: the column 'age' is there twice"),
+        ("file,", "image,", r"labels\.csv:1: the first column must be file, not 'image'"),
+        ("cat", '"ca"t', r"labels\.csv: is not a table"),
+        (TABLE, "", r"labels\.csv: holds no rows"),
+    ],
+)
+def test_mistakes_in_a_table_are_named_with_their_line(
+    folder: Path, tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    (folder / "labels.csv").write_text(TABLE.replace(old, new, 1))
+    with pytest.raises(FileFormatError, match=message):
+        run("folder", folder, tmp_path / "f.h5", size=8)
+    assert not list(tmp_path.glob("f.h5*"))
+
+
+def test_a_column_with_one_value_is_no_factor(folder: Path, tmp_path: Path) -> None:
+    (folder / "labels.csv").write_text(TABLE.replace("4.5", "3").replace("10", "3"))
+    with pytest.raises(FileFormatError, match=r"age is 3\.0 in every row"):
+        run("folder", folder, tmp_path / "f.h5", size=8)
+
+
+def test_a_pair_of_which_one_is_words_stays_apart(folder: Path, tmp_path: Path) -> None:
+    text = TABLE.replace(",-1,0.5", ",left,0.5").replace(",1,0\n", ",right,0\n")
+    (folder / "labels.csv").write_text(text.replace("10,0,2", "10,right,2"))
+    info = run("folder", folder, tmp_path / "f.h5", size=8)
+    assert info.factors["at_x"].kind == "categorical"
+    assert info.factors["at_y"].kind == "scalar"
+
+
+def test_semicolons_and_a_missing_table_have_a_hint(folder: Path, tmp_path: Path) -> None:
+    (folder / "labels.csv").write_text(TABLE.replace(",", ";"))
+    with pytest.raises(FileFormatError) as caught:
+        run("folder", folder, tmp_path / "f.h5")
+    assert caught.value.hint == "separate columns by commas"
+    (folder / "labels.csv").unlink()
+    with pytest.raises(FileFormatError, match=r"labels\.csv: no such file"):
+        run("folder", folder, tmp_path / "f.h5")
+
+
+def test_a_folder_named_as_a_recipe_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'scenes' is the name of a built-in recipe"):
+        run("folder", folder.rename(tmp_path / "Scenes"), tmp_path / "f.h5")
+
+
+# --- all of them
+
+
+def test_a_damaged_image_leaves_nothing_behind(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importers, "BATCH", 1)
+    path = folder / "b.png"
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(FileFormatError, match=r"b\.png: is"):
+        run("folder", folder, tmp_path / "f.h5", size=8)
+    assert not list(tmp_path.glob("f.h5*"))
+
+
+def test_an_existing_dataset_is_replaced_only_on_demand(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "f.h5"
+    before = run("folder", folder, out, size=8)
+    with pytest.raises(OutputExistsError):
+        run("folder", folder, out, size=8)
+    assert read_info(out) == before
+    assert run("folder", folder, out, size=16, overwrite=True).size == 16
+
+
+def test_what_cannot_be_meant_is_refused(shapes3d: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o.h5"
+    wrong: list[tuple[str, Path, Path, dict[str, int], type[EbmError]]] = [
+        ("celebA", shapes3d, out, {}, UnknownNameError),
+        ("3dshapes", shapes3d, out, {"size": 4}, ConfigError),
+        ("3dshapes", shapes3d, out, {"limit": 0}, ConfigError),
+        ("3dshapes", shapes3d, shapes3d, {"overwrite": 1}, ConfigError),
+        ("3dshapes", tmp_path / "none.h5", out, {}, FileFormatError),
+    ]
+    for kind, source, target, options, error in wrong:
+        with pytest.raises(error):
+            run(kind, source, target, **options)
+
+
+def test_the_random_order_is_a_permutation() -> None:
+    assert sorted(chosen_rows(100, None)) == list(range(100))
+    assert (chosen_rows(100, 7) == chosen_rows(100, None)[:7]).all()

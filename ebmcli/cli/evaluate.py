@@ -122,6 +122,8 @@ def show(document: dict[str, Any]) -> None:
         rows = [_inferred(row) for row in inferred]
         table("values inferred from real pictures", headers, rows)
     message("right: share +- standard error over seeds; FID on the judge's features")
+    for name, judge in document["judges"].items():
+        message(f"{name} itself, on clean held-out pictures: {_own(judge['measured'])}")
 
 
 def _drawn(row: dict[str, Any]) -> list[str | None]:
@@ -151,6 +153,14 @@ def _inferred(row: dict[str, Any]) -> list[str | None]:
         shown,
         f"{row['seconds_per_picture']:.3f}",
     ]
+
+
+def _own(measured: dict[str, Any]) -> str:
+    """How good a judge is, in one line: it caps every other figure."""
+    factors = {k: v for k, v in measured.items() if isinstance(v, dict) and k != "present"}
+    named = [f"{k} {100 * v['accuracy']:.1f} %" for k, v in factors.items() if "accuracy" in v]
+    numbers = [f"{k} +-{v['mae']:.3f}" for k, v in factors.items() if "mae" in v]
+    return ", ".join([*named, *numbers])
 
 
 def _percent(estimate: dict[str, Any] | None) -> str | None:

@@ -26,6 +26,7 @@ from ebmcli.errors import (
     UsageError,
 )
 from ebmcli.registry import Registry
+from ebmcli.workflows.device import resolve_device
 from ebmcli.workflows.formulas import formula_of
 from ebmcli.workflows.generate import GenerateRequest
 from ebmcli.workflows.judging import judge_record, load_judge, load_reference
@@ -95,9 +96,10 @@ def evaluate(
         InterruptedRun: Ctrl-C; finished rows are in the results file.
     """
     cases = list_cases(request, registry)
-    for space in {case.space for case in cases}:
-        judge_record(registry, space)  # missing ones are found before anything long
+    spaces = dict.fromkeys(case.space for case in cases)
+    judges = [judge_record(registry, space) for space in spaces]  # missing ones are found early
     document = _opened(request)
+    document["judges"] = {record.name: record.to_dict() for record in judges}
     try:
         for row in _rows(request, registry, cases, document, draw=draw, report=report):
             same = ("suite", "space", "template")
@@ -201,7 +203,8 @@ def _opened(request: EvalRequest) -> dict[str, Any]:
         "settings": request.settings(),
         "created": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "machine": platform.machine(),
-        "device": request.sampling.device,
+        "device": str(resolve_device(request.sampling.device)),
+        "threads": torch.get_num_threads(),
         "versions": {
             "ebm": ebmcli.__version__,
             "torch": torch.__version__,

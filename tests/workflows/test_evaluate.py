@@ -270,7 +270,8 @@ def test_the_table_shows_errors_and_leaves_out_what_does_not_apply(
 ) -> None:
     request = ask(home, "color=red", "inference", fid=False)
     command.show(evaluate(request, registry, draw=draw, report=quiet))
-    shown = capsys.readouterr().out
-    assert "color=red" in shown
-    assert "+-" in shown
-    assert "None" not in shown
+    shown = capsys.readouterr()
+    assert "color=red" in shown.out
+    assert "+-" in shown.out
+    assert "None" not in shown.out
+    assert "judge-toys itself, on clean held-out pictures: color" in shown.err

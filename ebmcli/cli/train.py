@@ -176,3 +176,41 @@ def _show(trained: Any) -> None:
         headers = ["corrector steps per level", "pictures with an object"]
         table("honest test: the share must not fall", headers, shown)
     message(f"saved {trained.weights} after {trained.seconds:.0f} s")
+
+
+def mend_base(
+    name: Name,
+    data: Data,
+    steps: Steps = None,
+    samples: Annotated[int, typer.Option(help="Pictures drawn from its chains.")] = 1500,
+    corrector_steps: Annotated[int, typer.Option(help="Langevin steps of those chains.")] = 2,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    seed: Seed = 0,
+    resume: Resume = False,
+    as_json: Json = False,
+    registry: RegistryPath = None,
+) -> None:
+    """Mend a base that loses its objects under corrector steps, against its own chains.
+
+    Example: ebm mend-base scenes-64 --data scenes.h5
+    """
+    from ebmcli.cli.console import print_json, progress
+    from ebmcli.workflows.mend import mend_base as mend
+
+    request = _request(
+        name, data, registry, steps=steps, device=device, precision=precision, seed=seed,
+        resume=resume,
+    )  # fmt: skip
+    with progress(f"draw from {name}") as drawing, _training_progress(f"mend {name}") as report:
+        mended = mend(
+            request,
+            n_samples=samples,
+            n_corrector=corrector_steps,
+            report=report,
+            progress=drawing,
+        )
+    if as_json:
+        print_json({"name": name, **mended.record.to_dict()})
+        return
+    _show(mended)

@@ -80,7 +80,7 @@ def train(plan: Plan, *, report: Callable[[StepReport], None]) -> Trained:
     train_to_end(run, state, built.objective, plan.settings.training, report=report)
     state.use_average()
     seconds = time.monotonic() - start
-    return _finished(plan, built.network, held, base, seconds)
+    return finished(plan, built.network, held, base, seconds)
 
 
 def _opened(plan: Plan, images: TrainingImages, base: BaseEnergy | None) -> tuple[Run, Plan]:
@@ -156,14 +156,16 @@ def _update(state: TrainingState, objective: Objective) -> None:
     state.optimizer.step()
 
 
-def _finished(
+def finished(
     plan: Plan,
     network: nn.Module,
     held: TrainingImages,
     base: BaseEnergy | None,
     seconds: float,
+    *,
+    history: dict[str, Any] | None = None,
 ) -> Trained:
-    """Numbers on held-out images, the weights file, the record."""
+    """Numbers on held-out images, the weights file, the record; ``history`` goes into it."""
     network.requires_grad_(False).eval()
     assert isinstance(network, BaseEnergy | Concept)
     network.autocast = False
@@ -194,7 +196,7 @@ def _finished(
         base=plan.base,
         calibration={},
         measured=measured,
-        provenance=provenance(plan, network, seconds),
+        provenance=provenance(plan, network, seconds) | (history or {}),
     )
     with edit_registry(plan.request.registry) as editor:
         editor.put(record, overwrite=plan.request.overwrite)

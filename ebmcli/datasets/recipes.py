@@ -25,6 +25,7 @@ class Recipe:
     factors: dict[str, Factor]
     draw: Callable[[np.random.Generator], dict[str, Value]]
     frame: Callable[[Mapping[str, Value], np.random.Generator], Frame]
+    roundness: tuple[int, int]  # of the renderer
 
 
 def find_recipe(name: str) -> Recipe:
@@ -36,4 +37,10 @@ def find_recipe(name: str) -> Recipe:
     if name not in RECIPES:
         raise UnknownNameError("recipe", name, sorted(RECIPES))
     module = importlib.import_module(RECIPES[name])
-    return Recipe(name=name, factors=module.FACTORS, draw=module.draw, frame=module.frame)
+    return Recipe(
+        name=name,
+        factors=module.FACTORS,
+        draw=module.draw,
+        frame=module.frame,
+        roundness=module.ROUNDNESS,
+    )

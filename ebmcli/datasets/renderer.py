@@ -28,11 +28,12 @@ FLOOR_REACH = 40.0  # world units from the origin; its edge lies outside every p
 FLOOR_THICKNESS = 0.1  # world units
 NEAR, FAR = 0.1, 40.0  # world units from the camera
 SPECULAR, SHININESS = 0.15, 0.4  # of every solid; chosen: a faint highlight
+ROUNDNESS = (32, 24)  # slices and stacks of a sphere; no corner is seen at 128 pixels
 MIN_SIZE, MAX_SIZE = 8, 1024  # pixels; chosen
 
 _MODEL = """<mujoco>
   <visual>
-    <quality shadowsize="{shadow}" offsamples="{samples}" numslices="32" numstacks="24"/>
+    <quality shadowsize="{shadow}" offsamples="{samples}" numslices="{slices}" numstacks="{stacks}"/>
     <global offwidth="{size}" offheight="{size}"/>
   </visual>
   <asset>
@@ -51,13 +52,17 @@ def backends() -> tuple[str, ...]:
 
 
 class Renderer:
-    """Draws frames as square pictures of ``size`` pixels; not to be shared by threads."""
+    """Draws frames as square pictures of ``size`` pixels; not to be shared by threads.
 
-    def __init__(self, *, size: int) -> None:
+    ``roundness`` are the slices and stacks of triangles that make up a sphere: the cost of a frame
+    with many solids is proportional to them.
+    """
+
+    def __init__(self, *, size: int, roundness: tuple[int, int] = ROUNDNESS) -> None:
         if not MIN_SIZE <= size <= MAX_SIZE:
             raise ValueError(f"size must be from {MIN_SIZE} to {MAX_SIZE}, got {size}")
         self.size = size
-        self._mujoco, self._gl, self._model, self._context = _open_gl(size)
+        self._mujoco, self._gl, self._model, self._context = _open_gl(size, roundness)
         mj = self._mujoco
         mj.mjr_setBuffer(mj.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
         self._scene = mj.MjvScene(self._model, maxgeom=MAX_GEOMS)
@@ -205,7 +210,7 @@ def _full_size(geom: Geom) -> NDArray[np.float64]:
     return np.array(size, dtype=np.float64)
 
 
-def _open_gl(size: int) -> tuple[Any, Any, Any, Any]:
+def _open_gl(size: int, roundness: tuple[int, int]) -> tuple[Any, Any, Any, Any]:
     """MuJoCo, an OpenGL context, the model and its textures, by the first binding that works.
 
     Raises:
@@ -214,7 +219,7 @@ def _open_gl(size: int) -> tuple[Any, Any, Any, Any]:
     failures = []
     for name in backends():
         try:
-            return _bind(name, size)
+            return _bind(name, size, roundness)
         except (ImportError, AttributeError, RuntimeError, OSError) as error:
             failures.append(f"{name}: {' '.join(str(error).split())}")
             _forget_bindings()
@@ -227,13 +232,16 @@ def _open_gl(size: int) -> tuple[Any, Any, Any, Any]:
     raise RenderError(f"MuJoCo finds no OpenGL ({'; '.join(failures)})", hint=hint)
 
 
-def _bind(name: str, size: int) -> tuple[Any, Any, Any, Any]:
+def _bind(name: str, size: int, roundness: tuple[int, int]) -> tuple[Any, Any, Any, Any]:
     """Import MuJoCo with one binding, open a context with it and load the model into it."""
     with _variable("MUJOCO_GL", name):  # read by MuJoCo's import, and again by its first drawing
         mujoco = importlib.import_module("mujoco")
         gl = importlib.import_module(f"mujoco.{name}").GLContext(size, size)
         gl.make_current()
-        xml = _MODEL.format(shadow=SHADOW_TEXELS, samples=N_SAMPLES, size=size)
+        slices, stacks = roundness
+        xml = _MODEL.format(
+            shadow=SHADOW_TEXELS, samples=N_SAMPLES, size=size, slices=slices, stacks=stacks
+        )
         model = mujoco.MjModel.from_xml_string(xml)
         try:
             textures = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)

@@ -38,6 +38,7 @@ FACTORS: dict[str, Factor] = {
         Factor(name="size", kind="scalar", low=0.3, high=0.6, unit="world units"),
     )
 }
+ROUNDNESS = (32, 24)  # one large solid
 
 KINDS: dict[str, GeomKind] = {"cube": "box", "sphere": "sphere", "cylinder": "cylinder"}
 EDGE = 0.85  # half-edge of a cube or cylinder over size: solids of one size look equally large

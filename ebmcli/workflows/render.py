@@ -192,7 +192,7 @@ def render_chunk(job: Job) -> Chunk:
     chunk = chunk_size(settings.size)
     n_images = min(chunk, settings.n_images - index * chunk)
     label_rng, frame_rng = _source(settings.seed, index, 0), _source(settings.seed, index, 1)
-    renderer = _renderer(settings.size)
+    renderer = _renderer(settings.size, recipe.roundness)
     images = np.empty((n_images, settings.size, settings.size, 3), dtype=np.uint8)
     drawn = []
     for i in range(n_images):
@@ -212,6 +212,6 @@ def _source(seed: int, chunk: int, stream: int) -> np.random.Generator:
 
 
 @cache  # never dropped: a dropped one would free the names of the next
-def _renderer(size: int) -> Renderer:
-    """The renderer of this process for one size."""
-    return Renderer(size=size)
+def _renderer(size: int, roundness: tuple[int, int]) -> Renderer:
+    """The renderer of this process for one size and recipe."""
+    return Renderer(size=size, roundness=roundness)

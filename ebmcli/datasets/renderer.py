@@ -33,7 +33,8 @@ MIN_SIZE, MAX_SIZE = 8, 1024  # pixels; chosen
 
 _MODEL = """<mujoco>
   <visual>
-    <quality shadowsize="{shadow}" offsamples="{samples}" numslices="{slices}" numstacks="{stacks}"/>
+    <quality shadowsize="{shadow}" offsamples="{samples}"
+             numslices="{slices}" numstacks="{stacks}"/>
     <global offwidth="{size}" offheight="{size}"/>
   </visual>
   <asset>

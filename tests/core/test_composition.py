@@ -94,17 +94,19 @@ def test_the_gradient_of_the_exact_energy_is_that_of_its_differences(
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_the_exact_energy_is_bayes_rule(source: str) -> None:
+def test_the_exact_energy_is_bayes_rule_at_strength_1(source: str) -> None:
+    """E_f = E0 - strength log P(f | x), with P in plain Python."""
     formula, concepts = setting(source)
     x, sigma = images(5)
-    energy = exact_energy(BASE, formula, concepts)(x, sigma)
+    bayes = exact_energy(BASE, formula, concepts)(x, sigma)
+    guided = exact_energy(BASE, formula, concepts, strength=2.5)(x, sigma)
+    priors = {name: concept.log_prior.exp().tolist() for name, concept in concepts.items()}
     for i in range(5):
         one = x[i : i + 1], sigma[i : i + 1]
         posteriors = {n: c.log_posterior(*one)[0].exp().tolist() for n, c in concepts.items()}
-        priors = {n: c.log_prior.exp().tolist() for n, c in concepts.items()}
-        probability = formula.probability(posteriors, priors)
-        expected = BASE(*one).item() - math.log(probability)
-        assert energy[i].item() == pytest.approx(expected, abs=1e-10)
+        log_p = math.log(formula.probability(posteriors, priors))
+        assert bayes[i].item() == pytest.approx(BASE(*one).item() - log_p, abs=1e-10)
+        assert guided[i].item() == pytest.approx(BASE(*one).item() - 2.5 * log_p, abs=1e-10)
 
 
 def test_the_conditional_energies_of_all_values_mix_to_the_base() -> None:

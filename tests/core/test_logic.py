@@ -38,17 +38,19 @@ FACTORS = {
     factor.name: factor
     for factor in (
         Factor(name="old", kind="binary", names=("no", "yes")),
+        Factor(name="male", kind="binary", names=("no", "yes")),
         Factor(name="shape", kind="categorical", names=("cube", "sphere", "cylinder")),
         Factor(name="size", kind="scalar", low=0.2, high=0.6),
         Factor(name="position", kind="position", low=-1.0, high=1.0),
     )
 }
+NAMES = ("old", "male", "shape", "size")  # of the random formulas
 Key = tuple[str, str | None, object]
 Posteriors = Mapping[str, list[float]]
 
 BOUNDS = [0.2, 0.2125, 0.3, 0.37, 0.4, 0.5, 0.6]  # ends, an edge of a cell, nodes, inside a cell
 atoms: st.SearchStrategy[Expression] = st.one_of(
-    st.builds(Literal, st.just("old")),
+    st.builds(Literal, st.sampled_from(["old", "male"])),
     st.builds(Literal, st.just("old"), st.just("="), st.sampled_from(["no", "yes"])),
     st.builds(Literal, st.just("shape"), st.just("="), st.sampled_from(FACTORS["shape"].names)),
     st.builds(
@@ -58,35 +60,42 @@ atoms: st.SearchStrategy[Expression] = st.one_of(
         st.sampled_from(BOUNDS),
     ),
 )
-trees = st.recursive(
-    atoms,
-    lambda inner: st.one_of(
-        st.builds(Not, inner),
-        st.builds(And, inner, inner),
-        st.builds(Or, inner, inner),
-        st.builds(Implies, inner, inner),
-    ),
-    max_leaves=6,
-)
 
 
-def distributions(n: int) -> st.SearchStrategy[list[float]]:
-    """Distributions over n cells, some exactly 0 or 1 somewhere."""
-    shares = st.lists(st.just(0.0) | st.floats(1e-6, 1), min_size=n, max_size=n).filter(
-        lambda values: sum(values) > 0
-    )
-    return shares.map(lambda values: [value / math.fsum(values) for value in values])
+@st.composite
+def trees(draw: st.DrawFn, *, max_leaves: int = 6) -> Expression:
+    """Formulas of up to six statements, any operator above any other."""
+    return grown(draw, draw(st.integers(1, max_leaves)))
+
+
+def grown(draw: st.DrawFn, n: int) -> Expression:
+    """A tree over n statements."""
+    if n == 1:
+        tree = draw(atoms)
+    else:
+        n_left = draw(st.integers(1, n - 1))
+        kind = draw(st.sampled_from([And, Or, Implies]))
+        tree = kind(grown(draw, n_left), grown(draw, n - n_left))
+    return Not(tree) if draw(st.booleans()) else tree
+
+
+def distributions(n: int, *, least: float) -> st.SearchStrategy[list[float]]:
+    """Distributions over n cells; with ``least`` 0, some are exactly 0 or 1 somewhere."""
+    share = st.floats(least or 1e-6, 1)
+    shares = st.lists(share if least else st.just(0.0) | share, min_size=n, max_size=n)
+
+    def normalised(values: list[float]) -> list[float]:
+        total = math.fsum(values)
+        return [value / total for value in values] if total else [1.0] + [0.0] * (n - 1)
+
+    return shares.map(normalised)
 
 
 posteriors = st.fixed_dictionaries(
-    {name: distributions(FACTORS[name].n_cells) for name in ("old", "shape", "size")}
+    {name: distributions(FACTORS[name].n_cells, least=0) for name in NAMES}
 )
 priors = st.fixed_dictionaries(
-    {
-        name: distributions(FACTORS[name].n_cells).filter(lambda values: min(values) > 0)
-        for name in ("old", "shape")
-    }
-    | {"size": st.just([1 / 32, *[1 / 16] * 15, 1 / 32])}
+    {name: distributions(FACTORS[name].n_cells, least=1e-6) for name in NAMES}
 )
 weights = st.sampled_from([0.0, 0.5, 1.0, 1.5, 4.0])
 
@@ -177,10 +186,10 @@ def by_torch(formula: Formula, posteriors: Posteriors, priors: Posteriors) -> fl
 
 
 @given(
-    trees,
+    trees(),
     posteriors,
     priors,
-    st.fixed_dictionaries(dict.fromkeys(["old", "shape", "size"], weights)),
+    st.fixed_dictionaries(dict.fromkeys(NAMES, weights)),
 )
 @settings(deadline=None, max_examples=60)
 def test_the_probability_of_any_formula_is_that_of_brute_force(
@@ -204,7 +213,7 @@ def test_the_probability_of_any_formula_is_that_of_brute_force(
     assert by_torch(opposite, q, pi) == pytest.approx(1 - expected, abs=1e-12)
 
 
-@given(trees, posteriors)
+@given(trees(), posteriors)
 @settings(deadline=None, max_examples=40)
 def test_pushing_negations_changes_neither_probability_nor_diagram(
     tree: Expression, q: Posteriors
@@ -266,7 +275,7 @@ def test_small_probabilities_keep_their_digits() -> None:
     assert formula.probability(q) == pytest.approx(1e-60, rel=1e-12)
 
 
-@given(st.lists(atoms, min_size=1, max_size=5), st.sampled_from(["old", "shape", "size"]))
+@given(st.lists(atoms, min_size=1, max_size=5), st.sampled_from(NAMES))
 @settings(deadline=None)
 def test_the_outcomes_of_a_cell_are_complete(found: list[Expression], name: str) -> None:
     tree = found[0]

@@ -108,8 +108,9 @@ def _decoded(path: Path, image: Image.Image, size: int) -> Picture:
     return fit_square(ImageOps.exif_transpose(image), size)
 
 
-def fit_square(image: Image.Image, size: int) -> Picture:
+def fit_square(image: Image.Image | Picture, size: int) -> Picture:
     """The middle square of an image in memory, as :func:`read_image` gives it."""
+    image = image if isinstance(image, Image.Image) else Image.fromarray(image)
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     square = flatten(image.crop((left, top, left + side, top + side)))

@@ -107,28 +107,37 @@ def _font(size: int) -> Font:
     return ImageFont.load_default(size=size)
 
 
-def heat_map(image: Picture, energy: NDArray[np.floating], *, scale: int = 4) -> Image.Image:
+def heat_map(
+    image: Picture,
+    energy: NDArray[np.floating],
+    *,
+    extent: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0),
+    scale: int = 4,
+) -> Image.Image:
     """An energy over positions, laid over the picture; bright is likely, a ring is the best node.
 
     Args:
         image: (S, S, 3).
-        energy: (n, n), nats: x slow and growing to the right, y fast and growing upwards. Its
-            corners are laid on the picture's corners: exact where positions are measured in the
-            picture, a plan view where a scene is seen at an angle.
+        energy: (n, n), nats: x slow and growing to the right, y fast and growing upwards.
+        extent: Left, top, right and bottom of the map in fractions of the picture.
         scale: Sheet pixels per picture pixel.
     """
     side = image.shape[0] * scale
     upright = np.asarray(energy, dtype=np.float64).T[::-1]  # rows from the top
     depth = np.clip(upright - upright.min(), 0, MAP_DEPTH) / MAP_DEPTH
+    left, top, right, bottom = (round(part * side) for part in extent)
+    width, height = right - left, bottom - top
     smooth = Image.fromarray(depth.astype(np.float32)).resize(
-        (side, side), Image.Resampling.BILINEAR
+        (width, height), Image.Resampling.BILINEAR
     )
-    colors = color_map(1 - np.asarray(smooth))
     plain = enlarge(image, scale)
-    over = Image.blend(plain, Image.fromarray(colors), MAP_WEIGHT)
+    part = plain.crop((left, top, right, bottom))
+    over = plain.copy()
+    colors = Image.fromarray(color_map(1 - np.asarray(smooth)))
+    over.paste(Image.blend(part, colors, MAP_WEIGHT), (left, top))
     row, column = divmod(int(upright.argmin()), upright.shape[1])
-    centre = ((column + 0.5) * side / upright.shape[1], (row + 0.5) * side / upright.shape[0])
-    _ring(over, centre, radius=max(4.0, side / upright.shape[0]))
+    cell = (width / upright.shape[1], height / upright.shape[0])
+    _ring(over, (left + (column + 0.5) * cell[0], top + (row + 0.5) * cell[1]), max(4.0, *cell))
     sheet = Image.new("RGB", (2 * side + GAP + 2 * MARGIN, side + 2 * MARGIN + 30), PAPER)
     sheet.paste(plain, (MARGIN, MARGIN))
     sheet.paste(over, (MARGIN + side + GAP, MARGIN))
@@ -145,7 +154,7 @@ def color_map(values: NDArray[np.floating]) -> Picture:
     return colors
 
 
-def _ring(image: Image.Image, centre: tuple[float, float], *, radius: float) -> None:
+def _ring(image: Image.Image, centre: tuple[float, float], radius: float) -> None:
     """A dark ring with a light one inside: seen on any colour."""
     draw = ImageDraw.Draw(image)
     for grow, color in ((2, INK), (0, (255, 255, 255))):

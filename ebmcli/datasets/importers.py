@@ -17,7 +17,6 @@ from typing import Any
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ebmcli.core.factors import Factor
 from ebmcli.errors import FileFormatError
@@ -237,7 +236,7 @@ def _gathered(blocks: Iterator[Picture], rows: NDArray[np.int64], size: int) -> 
         for place, row in zip(by_row[first:last], wanted[first:last], strict=True):
             picture = block[row - start]
             exact = size == len(picture)
-            kept[place] = picture if exact else fit_square(Image.fromarray(picture), size)
+            kept[place] = picture if exact else fit_square(picture, size)
         start += len(block)
         if last == len(wanted):
             break

@@ -58,12 +58,9 @@ def plan_import(
         FileFormatError: The source is not as described.
         OutputExistsError: The output is there.
     """
+    _check_numbers(size, limit)
     if kind not in OPENERS:
         raise UnknownNameError("kind of dataset", kind, list(OPENERS))
-    if not MIN_SIZE <= size <= MAX_SIZE:
-        raise ConfigError(f"--size is from {MIN_SIZE} to {MAX_SIZE} pixels, not {size}")
-    if limit is not None and limit < 1:
-        raise ConfigError(f"--limit is at least 1, not {limit}")
     if not source_path.exists():
         raise FileFormatError(source_path, "no such file or folder", hint="see docs/import.md")
     _check_output(source_path, out, overwrite=overwrite)
@@ -108,6 +105,14 @@ def import_dataset(plan: ImportPlan) -> Iterator[int]:
                 hint = "nothing was written; repeat the command"
                 raise InterruptedRun("interrupted", hint=hint) from error
             raise
+
+
+def _check_numbers(size: int, limit: int | None) -> None:
+    """Refuse numbers that no dataset can have."""
+    if not MIN_SIZE <= size <= MAX_SIZE:
+        raise ConfigError(f"--size is from {MIN_SIZE} to {MAX_SIZE} pixels, not {size}")
+    if limit is not None and limit < 1:
+        raise ConfigError(f"--limit is at least 1, not {limit}")
 
 
 def _check_output(source_path: Path, out: Path, *, overwrite: bool) -> None:

@@ -22,7 +22,6 @@ from ebmcli.errors import (
     UnknownNameError,
     UsageError,
 )
-from ebmcli.pictures import read_png_metadata
 from ebmcli.registry import Record, Registry
 from ebmcli.workflows.infer import (
     InferPlan,
@@ -34,19 +33,7 @@ from ebmcli.workflows.infer import (
     plan_inference,
     together,
 )
-from ebmcli.workflows.readings import (
-    Maps,
-    Score,
-    aligned,
-    csv_header,
-    csv_line,
-    json_line,
-    position_extent,
-    table_header,
-    table_row,
-    text_format,
-    text_output,
-)
+from ebmcli.workflows.readings import Score, csv_line
 
 COLOR = Factor(name="color", kind="categorical", names=("red", "green", "blue"))
 LIGHT = Factor(name="light", kind="scalar", low=-1.0, high=1.0)
@@ -276,106 +263,6 @@ def test_missing_paths_and_foreign_datasets_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x.h5").write_bytes(b"no")
     with pytest.raises(FileFormatError):
         plan_inference([tmp_path / "x.h5"], ONE_SPACE)
-
-
-# --- text
-
-
-def reading_of(concepts: dict[str, FakeConcept], color: tuple[int, int, int], file: str) -> Reading:
-    picture = np.full((8, 8, 3), color, np.uint8)
-    (reading,) = infer([Item(file=file, stem=Path(file).stem, picture=picture)], concepts)
-    assert isinstance(reading, Reading)
-    return reading
-
-
-def test_every_format_says_the_same(concepts: dict[str, FakeConcept]) -> None:
-    everything = concepts | {"light": FakeConcept(LIGHT)}
-    reading = reading_of(everything, (191, 64, 0), 'odd,"name".png')
-    estimates = reading.estimates
-    header, row = csv.reader([csv_header(everything), csv_line(reading)])
-    cells = dict(zip(header, row, strict=True))
-    plain = json.loads(json_line(reading))
-    shown = dict(zip(table_header(everything), table_row(reading), strict=True))
-    x, y = estimates["position"].value  # type: ignore[misc]
-    assert cells["file"] == plain["file"] == shown["file"] == 'odd,"name".png'
-    assert cells["color"] == plain["color"]["value"] == shown["color"] == "red"
-    assert [float(cells["position_x"]), float(cells["position_y"])] == plain["position"]["value"]
-    assert plain["position"]["value"] == pytest.approx([x, y], abs=1e-4)
-    assert plain["position"]["value"] == pytest.approx([0.5, -0.5], abs=0.05)
-    assert shown["position"] == f"({x:.3f}, {y:.3f})"
-    assert float(cells["light"]) == plain["light"]["value"] == pytest.approx(0.5, abs=0.05)
-    for name, estimate in estimates.items():
-        assert float(cells[f"{name}_probability"]) == round(estimate.probability, 4)
-        assert shown[f"p({name})"] == f"{estimate.probability:.3f}"
-
-
-def test_the_format_follows_from_the_suffix_unless_said() -> None:
-    assert text_format(None, None) == "table"
-    assert text_format(None, Path("a.CSV")) == "csv"
-    assert text_format(None, Path("a.jsonl")) == "jsonl"
-    assert text_format("table", Path("a.csv")) == "table"
-    with pytest.raises(ConfigError, match="unknown format 'xml'"):
-        text_format("xml", None)
-
-
-def test_aligned_rows_have_even_columns() -> None:
-    assert aligned([["file", "p"], ["a", "0.1"]]) == "file  p\na     0.1"
-
-
-def test_a_text_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    out = tmp_path / "a.csv"
-
-    def interrupted() -> None:
-        with text_output(out, overwrite=False) as file:
-            file.write("half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert list(tmp_path.iterdir()) == []
-    with text_output(out, overwrite=False) as file:
-        file.write("whole")
-    assert out.read_text() == "whole"
-    with pytest.raises(OutputExistsError), text_output(out, overwrite=False):
-        pass
-
-
-# --- maps
-
-
-def test_maps_are_written_for_places_only_one_per_image(
-    tmp_path: Path, concepts: dict[str, FakeConcept]
-) -> None:
-    maps = Maps(tmp_path / "maps", concepts, space="toy-8", overwrite=False)
-    for file in ("x/a.png", "y/a.png"):
-        maps.write(reading_of(concepts, (255, 0, 0), file))
-    names = sorted(path.name for path in (tmp_path / "maps").iterdir())
-    assert names == ["a-2-position.png", "a-position.png"]
-    assert read_png_metadata(tmp_path / "maps/a-2-position.png")["file"] == "y/a.png"
-    with pytest.raises(OutputExistsError):
-        Maps(tmp_path / "maps", concepts, space="toy-8", overwrite=False)
-
-
-def test_maps_need_a_place(tmp_path: Path, concepts: dict[str, FakeConcept]) -> None:
-    with pytest.raises(UsageError, match="none of color is a position"):
-        Maps(tmp_path / "m", {"color": concepts["color"]}, space="toy-8", overwrite=False)
-
-
-def test_a_map_lies_where_the_camera_shows_the_floor() -> None:
-    """The corners (-1, -1) and (1, 1) of the floor, projected by hand for the mean elevation."""
-    from ebmcli.datasets import scenes
-
-    left, top, right, bottom = position_extent("scenes-64", PLACE)
-    elevation = math.radians(sum(scenes.ELEVATION) / 2)
-    half = math.tan(math.radians(scenes.FIELD_OF_VIEW / 2))
-    node = (right - left) / 17  # the map reaches half a node beyond the outermost ones
-    for x, edge in ((-1.0, left + node / 2), (1.0, right - node / 2)):
-        assert edge == pytest.approx(0.5 + 0.5 * x / (scenes.CAMERA_DISTANCE * half), abs=1e-9)
-    for y, edge in ((1.0, top), (-1.0, bottom)):
-        depth = scenes.CAMERA_DISTANCE + y * math.cos(elevation)
-        exact = 0.5 - 0.5 * y * math.sin(elevation) / (depth * half)
-        assert edge == pytest.approx(exact, abs=0.03)  # perspective, and half a node
-    assert position_extent("dsprites-64", PLACE) == (0.0, 0.0, 1.0, 1.0)
 
 
 # --- the command

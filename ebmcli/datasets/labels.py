@@ -118,6 +118,8 @@ def _fixed_values(factor: Factor, text: str) -> tuple[Value, ...]:
     """``red,blue``, ``0.3,0.4`` or ``(0,0),(0.5,-0.5)``."""
     pattern = r"\([^()]*\)" if factor.kind == "position" else r"[^,]+"
     words = [word.strip() for word in re.findall(pattern, text)]
+    if not any(words):
+        raise ConfigError(f"{text!r} is no value of {factor.name}", hint=usage(factor.name, factor))
     if factor.names:
         for word in words:
             if word not in factor.names:
@@ -129,8 +131,6 @@ def _fixed_values(factor: Factor, text: str) -> tuple[Value, ...]:
         if not isinstance(literal, Literal) or literal.value is None:
             raise TypeError(f"{literal} is no value")
         values.append(literal.value)
-    if not values:
-        raise ConfigError(f"{text!r} is no value of {factor.name}", hint=usage(factor.name, factor))
     return tuple(values)
 
 

@@ -1,5 +1,6 @@
 """Look at a dataset file: what it says about itself, what is in it, whether it is intact."""
 
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ebmcli.errors import FileFormatError
 from ebmcli.pictures import labelled_grid, write_png
 
 N_SHOWN = 32  # images on a contact sheet; chosen
+CAPTION_WIDTH = 18  # characters that fit under 128 pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,15 +112,14 @@ def _summary(info: DatasetInfo, factor: Factor) -> FactorSummary:
 
 
 def _captions(info: DatasetInfo, n_shown: int) -> list[str]:
-    """The labels of the first images, one factor a line; of yes/no factors those that hold."""
-    lines: list[list[str]] = [[] for _ in range(n_shown)]
+    """The labels of the first images as lines of text; of yes/no factors those that hold."""
+    words: list[list[str]] = [[] for _ in range(n_shown)]
     for factor in info.factors.values():
         for i, label in enumerate(read_labels(info.path, factor.name, 0, n_shown)):
-            text = _label_text(factor, label)
-            if text:
-                lines[i].append(text)
-    separator = " " if all(f.kind == "binary" for f in info.factors.values()) else "\n"
-    return [separator.join(words) for words in lines]
+            words[i] += filter(None, [_label_text(factor, label)])
+    if all(factor.kind == "binary" for factor in info.factors.values()):
+        return ["\n".join(textwrap.wrap(" ".join(each), width=CAPTION_WIDTH)) for each in words]
+    return ["\n".join(each) for each in words]
 
 
 def _label_text(factor: Factor, label: Any) -> str:

@@ -1,6 +1,7 @@
 """The program: which commands there are, and the one place where errors meet the terminal."""
 
 import os
+import select
 import sys
 import traceback
 from collections.abc import Callable
@@ -13,8 +14,12 @@ import ebmcli
 from ebmcli.cli import (
     console,
     dataset,
+    demo,
+    evaluate,
     explain,
     generate,
+    import_dataset,
+    infer,
     registry_commands,
     render_dataset,
     train,
@@ -24,11 +29,16 @@ from ebmcli.errors import EbmError
 DATA, LEARN, USE, REGISTRY = "Data", "Learn", "Use", "Registry"
 COMMANDS: list[tuple[str, Callable[..., None], str]] = [  # name, function, heading in the help
     ("render-dataset", render_dataset.render_dataset, DATA),
+    ("import-dataset", import_dataset.import_dataset, DATA),
     ("train-base", train.train_base, LEARN),
     ("train", train.train, LEARN),
     ("add-concept", train.add_concept, LEARN),
+    ("train-judge", evaluate.train_judge, LEARN),
+    ("demo", demo.demo, USE),
     ("explain", explain.explain, USE),
     ("generate", generate.generate, USE),
+    ("infer", infer.infer, USE),
+    ("eval", evaluate.evaluate, USE),
     ("list", registry_commands.list_records, REGISTRY),
     ("show", registry_commands.show, REGISTRY),
     ("verify", registry_commands.verify, REGISTRY),
@@ -71,7 +81,7 @@ class EbmGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
-            if _stdout_works():
+            if not _reader_left():
                 raise UnexpectedError(error) from error  # another pipe, such as a worker's
             raise typer.Exit(0) from error
         except KeyboardInterrupt as error:
@@ -130,6 +140,18 @@ def _usage(error: Any) -> EbmError:
     shown = EbmError(text[:1].lower() + text[1:], hint=f"{command} --help shows what it takes")
     shown.exit_code = error.exit_code
     return shown
+
+
+def _reader_left() -> bool:
+    """Is stdout a pipe that nobody reads any more?"""
+    if not _stdout_works():
+        return True
+    try:  # without a buffer nothing is left to flush: ask the system
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), select.POLLOUT)
+        return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    except (OSError, ValueError, AttributeError):  # no such file or no such call here
+        return False
 
 
 def _stdout_works() -> bool:

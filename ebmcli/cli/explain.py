@@ -16,7 +16,10 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     registry: Annotated[Path | None, typer.Option(help="registry.yaml to use.")] = None,
 ) -> None:
-    """Show how a formula is read: its tree, its concepts and how probable it is by chance.
+    """Show how a formula is read; nothing is drawn.
+
+    Its tree, its meaning in plain form, the concepts it needs and the cells of their factors that
+    it covers, and how many pictures satisfy it by chance.
 
     Example: ebm explain "color=red and not size>0.4"
     """

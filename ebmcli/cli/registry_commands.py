@@ -53,7 +53,9 @@ def show(
     as_json: Json = False,
     registry: RegistryPath = None,
 ) -> None:
-    """Show everything about one entry: how to write it, numbers, origin, digest.
+    """Show everything about one entry.
+
+    How to write it in a formula, its numbers on held-out images, its origin and its digest.
 
     Example: ebm show color
     """
@@ -76,7 +78,9 @@ def verify(
     as_json: Json = False,
     registry: RegistryPath = None,
 ) -> None:
-    """Hash files again and compare them with what was recorded; status 1 if any differs.
+    """Compare files with what was recorded.
+
+    Every file is hashed again and its header compared; the status is 1 if anything differs.
 
     Example: ebm verify
     """
@@ -105,7 +109,7 @@ def rename(
     kind: OfKind = None,
     registry: RegistryPath = None,
 ) -> None:
-    """Give an entry another name, for formulas and for its file.
+    """Give an entry, and its file, another name.
 
     Example: ebm rename color colour
     """
@@ -157,7 +161,7 @@ def export(
     as_json: Json = False,
     registry: RegistryPath = None,
 ) -> None:
-    """Write concepts, with the base they use, into one zip file.
+    """Write concepts and their base into one zip file.
 
     Example: ebm export color size -o scenes.zip
     """
@@ -181,7 +185,9 @@ def import_archive(
     as_json: Json = False,
     registry: RegistryPath = None,
 ) -> None:
-    """Add what a zip file of ebm export holds, after checking every digest.
+    """Add what a zip file of ebm export holds.
+
+    Every digest and header is checked first; if anything is wrong, nothing is added.
 
     Example: ebm import scenes.zip
     """
@@ -220,7 +226,9 @@ def registry_path(as_json: Json = False, registry: RegistryPath = None) -> None:
 def registry_init(
     folder: Annotated[Path, typer.Argument(help="Folder, made where missing.")] = Path(),
 ) -> None:
-    """Write an empty registry.yaml; commands below that folder will use it.
+    """Write an empty registry.yaml.
+
+    Commands in that folder, and below it, will use it.
 
     Example: ebm registry init experiments
     """

@@ -302,7 +302,7 @@ def _allocate(file: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
 def _opened(path: Path) -> Iterator[Any]:
     """A dataset open for reading; what goes wrong inside is told with the path."""
     if not path.exists():
-        hint = "check the spelling; ebm render-dataset and ebm import-data write datasets"
+        hint = "check the spelling; ebm render-dataset and ebm import-dataset write datasets"
         if partial_path(path).exists():
             hint = f"{partial_path(path)} is there: repeat its command and add --resume"
         raise FileFormatError(path, "no such file", hint=hint)
@@ -315,7 +315,7 @@ def _opened(path: Path) -> Iterator[Any]:
         if isinstance(error, PermissionError):
             raise FileFormatError(path, "no permission to read it") from error
         problem = "is not a dataset" if not h5py.is_hdf5(path) else "is truncated or damaged"
-        hint = "write it again with ebm render-dataset or ebm import-data"
+        hint = "write it again with ebm render-dataset or ebm import-dataset"
         raise FileFormatError(path, f"{problem} ({error})", hint=hint) from error
 
 
@@ -323,7 +323,7 @@ def _info(path: Path, file: Any) -> DatasetInfo:
     """The header of an open dataset, checked against its arrays."""
     attrs = file.attrs
     if "format" not in attrs or _text(attrs["format"]) != FORMAT:
-        hint = "ebm import-data makes a dataset from other files"
+        hint = "ebm import-dataset makes a dataset from other files"
         raise FileFormatError(path, "is an HDF5 file, but not an ebm dataset", hint=hint)
     if int(attrs["version"]) > VERSION:
         problem = f"has dataset version {attrs['version']}; this ebm reads up to {VERSION}"

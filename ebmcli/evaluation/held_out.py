@@ -12,10 +12,10 @@ from torch import Generator, Tensor
 
 from ebmcli.core.concepts import TrainedConcept
 from ebmcli.core.factors import Factor
+from ebmcli.core.images import TrainingImages
 from ebmcli.core.objective import add_noise, cross_entropy, denoising_loss
 from ebmcli.core.targets import cell_weights
 from ebmcli.evaluation.metrics import calibration_error
-from ebmcli.training.images import TrainingImages
 
 LOSS_SIGMAS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
 POSTERIOR_SIGMAS = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)

@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 from ebmcli.core.base_energy import BaseEnergy
 from ebmcli.core.concepts import BothConcept, ConditionalConcept, PosteriorConcept
 from ebmcli.core.gaussian import input_scale
+from ebmcli.core.images import TrainingImages
 from ebmcli.core.objective import (
     SIGMA_MAX,
     SIGMA_MIN,
@@ -25,7 +26,6 @@ from ebmcli.core.objective import (
 )
 from ebmcli.core.targets import cell_weights
 from ebmcli.errors import ConfigError
-from ebmcli.training.images import TrainingImages
 from ebmcli.training.loop import Losses, Objective
 
 MEND_SIGMAS = (0.3, 6.0)  # intensity; noise levels at which it is decided what a picture shows
@@ -129,7 +129,7 @@ def posterior_objective(
         x = add_noise(x0, sigma, generator=generator)
         entropy = cross_entropy(concept.log_posterior(x, sigma), target).mean()
         losses = {"loss": entropy, "cross_entropy": entropy, "sigma": sigma.max()}
-        if base is not None and config.score_weight > 0:
+        if base is not None and config.score_weight > 0 and config.score_batch > 0:
             part = slice(0, config.score_batch)
             score = _posterior_score_loss(concept, base, x0[part], target[part], generator)
             losses |= {"loss": entropy + config.score_weight * score, "denoising": score}

@@ -1,7 +1,7 @@
 """Continual learning: train a concept beside frozen ones, then measure that nothing was lost."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,12 +10,12 @@ from ebmcli.checkpoint import file_digest
 from ebmcli.core.concepts import TrainedConcept
 from ebmcli.core.expression import And, Literal
 from ebmcli.core.factors import Factor, Value
+from ebmcli.core.images import TrainingImages
 from ebmcli.core.targets import label_tensor
 from ebmcli.datasets.hdf5 import read_info
 from ebmcli.errors import DigestError, UsageError
 from ebmcli.evaluation.held_out import BATCH
 from ebmcli.registry import Record, Registry, read_registry
-from ebmcli.training.images import TrainingImages
 from ebmcli.training.loop import StepReport
 from ebmcli.workflows.generate import GenerateRequest, draw_pictures
 from ebmcli.workflows.loading import load_concept
@@ -77,19 +77,20 @@ def add(
     registry = read_registry(request.registry)
     space = read_info(request.data).space
     frozen = _frozen(registry, others, request.name, space)
-    digests = {record.name: file_digest(registry.file(record)) for record in frozen}
-    plan = plan_concept(request)
+    digests = {record.file: file_digest(registry.file(record)) for record in frozen}
+    plan = plan_concept(replace(request, to=tuple(dict.fromkeys(others))))
+    _check_bases(frozen, plan.base)
     before = {r.name: _share_read(registry, r, request) for r in frozen if r.kind == "concept"}
     trained = train(plan, report=report)
     registry = read_registry(request.registry)
     for record in frozen:
-        if file_digest(registry.file(record)) != digests[record.name]:
+        if file_digest(registry.file(record)) != digests[record.file]:
             hint = "another command replaced it meanwhile; ebm verify tells the state"
             raise DigestError(registry.file(record), "a frozen file changed", hint=hint)
     kept = tuple(
         Kept(
             name=record.name,
-            digest=digests[record.name],
+            digest=digests[record.file],
             before=before[record.name],
             after=_share_read(registry, record, request),
             composed=_share_composed(registry, record, trained.record, request),
@@ -106,13 +107,21 @@ def _frozen(registry: Registry, names: Sequence[str], new: str, space: str) -> l
         raise UsageError("no concept to add to", hint="name them: --to color,position")
     if new in names:
         raise UsageError(f"{new} cannot be added to itself", hint="remove it from --to")
-    records = [registry.get("concept", name) for name in names]
+    records = [registry.get("concept", name) for name in dict.fromkeys(names)]
     for record in records:
         if record.space != space:
             problem = f"{record.name} is of {record.space}, the data of {space}"
             raise UsageError(problem, hint=f"ebm list --space {space} shows what fits")
     bases = dict.fromkeys(record.base for record in records if record.base)
     return records + [registry.get("base", name) for name in bases]
+
+
+def _check_bases(frozen: Sequence[Record], base: str | None) -> None:
+    """Refuse, before training, concepts that no formula could join."""
+    names = {r.base for r in frozen if r.kind == "concept" and r.base} | ({base} if base else set())
+    if len(names) > 1:
+        problem = f"concepts of one formula share one base, these have {', '.join(sorted(names))}"
+        raise UsageError(problem, hint="choose it with --base, or leave concepts out of --to")
 
 
 def _share_read(registry: Registry, record: Record, request: TrainRequest) -> float:
@@ -124,14 +133,11 @@ def _share_read(registry: Registry, record: Record, request: TrainRequest) -> fl
         known = ", ".join(info.factors)
         problem = f"{info.path} has no labels of {name}, so {record.name} cannot be compared"
         raise UsageError(problem, hint=f"its factors: {known}")
-    plan = plan_concept_data(request, info.factors[name])
-    concept = load_concept(registry, record.name)
-    return read_share(concept, plan)
-
-
-def plan_concept_data(request: TrainRequest, factor: Factor) -> TrainingImages:
-    """The held-out images of a file with the labels of one factor."""
-    return load_images(read_info(request.data), factor, device=torch.device("cpu"))[1]
+    if info.factors[name] != record.factor:
+        problem = f"{info.path} has another {name} than {record.name} has learned"
+        raise UsageError(problem, hint=f"ebm show {record.name} lists its values")
+    held = load_images(info, record.factor, device=torch.device("cpu"))[1]
+    return read_share(load_concept(registry, record.name), held)
 
 
 def read_share(concept: TrainedConcept, held: TrainingImages) -> float:

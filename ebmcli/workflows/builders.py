@@ -10,9 +10,9 @@ from ebmcli.core.base_energy import BaseEnergy
 from ebmcli.core.concepts import BothConcept, ConditionalConcept, PosteriorConcept, build_concept
 from ebmcli.core.factors import Factor
 from ebmcli.core.gaussian import GaussianEnergy
+from ebmcli.core.images import TrainingImages, to_intensity
 from ebmcli.core.targets import cell_weights, prior
 from ebmcli.evaluation.held_out import loss_per_level, posterior_quality
-from ebmcli.training.images import TrainingImages, to_intensity
 from ebmcli.training.loop import Objective
 from ebmcli.training.objectives import (
     base_objective,

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ebmcli.core.samplers import SeededNoise, annealed_chain, noise_levels
+from ebmcli.core.images import to_bytes, to_intensity
+from ebmcli.core.samplers import ChainState, SeededNoise, annealed_chain, noise_levels
 from ebmcli.errors import ConfigError, UnknownNameError
 from ebmcli.imaging import read_image
 from ebmcli.registry import Registry
-from ebmcli.training.images import to_bytes, to_intensity
 from ebmcli.workflows.device import resolve_device
 from ebmcli.workflows.energies import LOGICS, Composed, compose
 from ebmcli.workflows.formulas import formula_of
@@ -25,7 +25,8 @@ READ_SIGMA = 0.1  # intensity; noise at which a finished picture's probability i
 ACCEPT = 0.5  # a picture is drawn again while the model's own P(f | x) is below
 SIGMA_MIN, SIGMA_MAX = 0.02, 10.0  # intensity; ends of the annealing
 CORRECT_FROM = 0.3  # intensity; below, a picture is decided and corrections change nothing
-ATTEMPT_STRIDE = 1 << 32  # seeds of second attempts lie far from those of first ones
+N_SEEDS = 1 << 32  # torch reads the low 32 bits of a seed only
+ATTEMPT_STRIDE = 0x9E3779B1  # odd, chosen: seeds of later attempts lie far from first ones
 
 Progress = Callable[[int, int], None]  # levels done, levels in all
 
@@ -60,14 +61,17 @@ class GenerateRequest:
             raise UnknownNameError("logic", self.logic, LOGICS)
         if self.corrector_steps is not None and self.corrector_steps < 0:
             raise ConfigError(f"--corrector-steps must not be negative: {self.corrector_steps}")
+        if self.strength is not None and self.logic != "exact":
+            hint = "leave it out, or use --logic exact"
+            raise ConfigError("--strength has no meaning by the paper's rules", hint=hint)
         if self.strength is not None and not 0 < self.strength <= 20:
             raise ConfigError(f"--strength is above 0 and at most 20, got {self.strength:g}")
         if not SIGMA_MIN < self.start_noise <= SIGMA_MAX:
             raise ConfigError(
                 f"--noise is above {SIGMA_MIN} and at most {SIGMA_MAX}, got {self.start_noise:g}"
             )
-        if not 0 <= self.seed < ATTEMPT_STRIDE:
-            raise ConfigError(f"--seed is between 0 and 2^32 - 1, got {self.seed}")
+        if not 0 <= self.seed <= N_SEEDS - self.n:
+            raise ConfigError(f"seeds are between 0 and 2^32 - 1, got --seed {self.seed}")
 
     @property
     def n_corrector(self) -> int:
@@ -139,7 +143,7 @@ def draw_pictures(
         space=space,
         digests=composed.digests,
         frames=[to_bytes(frame).numpy() for frame in best.frames],
-        trace=work.trace,
+        trace=work.trace(),
     )
 
 
@@ -170,7 +174,7 @@ class _Work:
     ) -> None:
         self.request, self.composed, self.device = request, composed, device
         self.progress = progress
-        self.trace: list[dict[str, Any]] = []
+        self._notes: dict[float, list[tuple[Tensor, Tensor]]] = {}  # by noise level
         self.sigmas = self._levels()
         corrected = sum(sigma >= CORRECT_FROM for sigma in self.sigmas)
         self.n_calls = 2 * len(self.sigmas) - 1 + request.n_corrector * corrected
@@ -192,7 +196,7 @@ class _Work:
 
     def _chunk(self, seeds: Sequence[int], attempt: int, done: int, n_chunks: int) -> _Batch:
         size = self.composed.size
-        own = [seed + attempt * ATTEMPT_STRIDE for seed in seeds]
+        own = [(seed + attempt * ATTEMPT_STRIDE) % N_SEEDS for seed in seeds]
         noise = SeededNoise(own, (3, size, size))
         x = self.sigmas[0] * noise.draw()
         if self.request.start_image is not None:
@@ -211,8 +215,8 @@ class _Work:
             last = state.x
             if self.request.keep_frames:
                 frames.append(state.denoised.cpu())
-            if attempt == 0:
-                self._note(state.sigma, state.energy, state.denoised)
+            if attempt == 0 and self.request.keep_frames:
+                self._note(state)
             if self.progress:
                 self.progress(done + state.level + 1, n_chunks * len(self.sigmas))
         return _Batch(last.cpu(), self._probability(last), frames)
@@ -224,15 +228,19 @@ class _Work:
         noise = torch.randn(x.shape[1:], generator=generator).to(x.device)
         return self.composed.log_probability(x + READ_SIGMA * noise, level).exp().cpu()
 
-    def _note(self, sigma: float, energy: Tensor, denoised: Tensor) -> None:
-        """One row of the trace: mean energy and mean log P of the denoised pictures."""
-        level = torch.full((len(denoised),), READ_SIGMA, device=denoised.device)
-        if not self.request.keep_frames:
-            self.trace.append({"sigma": sigma, "energy": float(energy.mean())})
-            return
-        log_p = self.composed.log_probability(denoised, level)
-        row = {"sigma": sigma, "energy": float(energy.mean()), "log_p": float(log_p.mean())}
-        self.trace.append(row)
+    def _note(self, state: ChainState) -> None:
+        """Remember energy and log P of the denoised pictures of one batch at one level."""
+        level = torch.full((len(state.denoised),), READ_SIGMA, device=state.denoised.device)
+        log_p = self.composed.log_probability(state.denoised, level)
+        self._notes.setdefault(state.sigma, []).append((state.energy, log_p))
+
+    def trace(self) -> list[dict[str, Any]]:
+        """Mean energy and mean log P of all pictures, one row per noise level."""
+        rows = []
+        for sigma, notes in self._notes.items():
+            energy, log_p = (torch.cat(column).mean() for column in zip(*notes, strict=True))
+            rows.append({"sigma": sigma, "energy": float(energy), "log_p": float(log_p)})
+        return rows
 
 
 def _chunks(seeds: Sequence[int], size: int) -> Iterator[Sequence[int]]:

@@ -14,10 +14,10 @@ from torch import Tensor
 from ebmcli.core.base_energy import BaseEnergy
 from ebmcli.core.concepts import PosteriorConcept
 from ebmcli.core.energy import NoisyEnergy
+from ebmcli.core.images import to_bytes
 from ebmcli.core.samplers import SeededNoise, annealed_chain, noise_levels
 from ebmcli.evaluation.truth import PRESENT
 from ebmcli.registry import Registry
-from ebmcli.training.images import to_bytes
 from ebmcli.workflows.judging import load_judge, read_all
 from ebmcli.workflows.loading import Concept
 

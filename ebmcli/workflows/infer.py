@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from ebmcli.core.factors import Factor, Value
+from ebmcli.core.images import to_intensity
 from ebmcli.core.inference import Estimate, fuse, log_posterior_at, map_estimate
 from ebmcli.core.networks import TrunkConfig
 from ebmcli.datasets.hdf5 import DatasetInfo, read_images, read_info, read_labels
 from ebmcli.errors import ConfigError, FileFormatError, UsageError
 from ebmcli.imaging import Picture, find_images, fit_square, read_image
 from ebmcli.registry import Registry
-from ebmcli.training.images import to_intensity
 
 SIGMAS = (0.05, 0.1, 0.2)  # chosen: small against a picture's contrast, and trained at
 NOISE_SEED = 0

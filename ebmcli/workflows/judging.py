@@ -9,11 +9,11 @@ from torch import Tensor
 
 from ebmcli.checkpoint import read_checkpoint
 from ebmcli.core.factors import Factor
+from ebmcli.core.images import to_intensity
 from ebmcli.datasets.hdf5 import DatasetInfo, read_images, read_info, read_labels
 from ebmcli.errors import FileFormatError, UsageError
 from ebmcli.evaluation.judge import Judge, JudgeConfig, Readings
 from ebmcli.registry import Record, Registry
-from ebmcli.training.images import to_intensity
 
 BATCH = 256  # pictures that are read at once
 N_REFERENCE = 2000  # real pictures that FID compares with; chosen

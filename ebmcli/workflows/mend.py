@@ -16,9 +16,9 @@ from torch import Tensor
 
 from ebmcli.checkpoint import read_checkpoint, write_checkpoint
 from ebmcli.core.base_energy import BaseEnergy
+from ebmcli.core.images import TrainingImages
 from ebmcli.errors import ConfigError
 from ebmcli.registry import read_registry
-from ebmcli.training.images import TrainingImages
 from ebmcli.training.loop import StepReport, TrainingState
 from ebmcli.training.objectives import mend_objective
 from ebmcli.workflows.device import resolve_precision

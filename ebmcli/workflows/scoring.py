@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ebmcli.core.expression import And, Expression, concept_names, literals, map_literals
 from ebmcli.core.factors import Factor
+from ebmcli.core.images import to_intensity
 from ebmcli.core.inference import log_posterior_at, map_estimate
 from ebmcli.errors import UsageError
 from ebmcli.evaluation.judge import Judge, Readings
@@ -32,16 +33,16 @@ from ebmcli.evaluation.truth import (
     names_a_place,
 )
 from ebmcli.registry import Registry
-from ebmcli.training.images import to_intensity
+from ebmcli.workflows.device import resolve_device
 from ebmcli.workflows.formulas import formula_of
 from ebmcli.workflows.generate import GenerateRequest
+from ebmcli.workflows.infer import NOISE_SEED, SIGMAS
 from ebmcli.workflows.judging import Reference, judge_record, read_all
 from ebmcli.workflows.loading import Concept, load_concept
 from ebmcli.workflows.suites import Case, groups
 
 MIN_REFERENCE = 50  # fewer real pictures that satisfy a formula give no FID
 SEED_STRIDE, GROUP_STRIDE = 1_000_000, 10_000  # seeds of pictures never meet
-READ_SIGMAS = (0.05, 0.1, 0.2)  # intensity; noise levels that a value is read at
 READ_BATCH = 64
 
 Report = Callable[[str], None]
@@ -182,7 +183,8 @@ class Scorer:
     def _inferred(self, case: Case, report: Report) -> dict[str, Any]:
         """Read the value of a concept in real pictures: one part of them per seed."""
         assert self.reference is not None
-        concept = load_concept(self.registry, case.template)
+        device = resolve_device(self.sampling.device)
+        concept = load_concept(self.registry, case.template, device=device)
         factor = judge_factor(self.judge, concept.factor, case.space)
         data = self.reference.data
         n = min(self.n, len(data.images) // len(self.seeds))
@@ -191,7 +193,7 @@ class Scorer:
             report(f"seed {seed}")
             part = data.part(slice(index * n, (index + 1) * n))
             start = time.monotonic()
-            values = map_values(concept, part.images, seed=seed)
+            values = map_values(concept, part.images, device=device)
             seconds += time.monotonic() - start
             errors.append((values - part.labels[factor.name]).abs())
         return _inference_estimates(errors, factor) | {
@@ -223,14 +225,18 @@ def conjuncts(expression: Expression) -> list[Expression]:
     return [expression]
 
 
-@torch.no_grad()
-def map_values(concept: Concept, images: Tensor, *, seed: int) -> Tensor:
-    """MAP values of pictures uint8 (N, S, S, 3): cells (N,), numbers (N,) or places (N, 2)."""
-    values = []
+@torch.inference_mode()
+def map_values(concept: Concept, images: Tensor, *, device: torch.device) -> Tensor:
+    """MAP values of pictures uint8 (N, S, S, 3): cells (N,), numbers (N,) or places (N, 2).
+
+    As ``ebm infer`` reads them; ``concept`` is on ``device``, the values are on the CPU.
+    """
+    log_prior, values = concept.log_prior.cpu(), []
     for batch in images.split(READ_BATCH):  # type: ignore[no-untyped-call]  # torch has no type
-        log_q = log_posterior_at(concept, to_intensity(batch), READ_SIGMAS, seed=seed)
+        x = to_intensity(batch).to(device)
+        log_q = log_posterior_at(concept, x, SIGMAS, seed=NOISE_SEED).float().cpu()
         for single in log_q:
-            found = map_estimate(single[None], concept.log_prior, concept.factor)
+            found = map_estimate(single[None], log_prior, concept.factor)
             values.append(found.cell if concept.factor.names else found.value)
     return torch.tensor(values)
 

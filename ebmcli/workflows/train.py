@@ -17,11 +17,11 @@ from ebmcli.checkpoint import write_checkpoint
 from ebmcli.core.base_energy import BaseEnergy
 from ebmcli.core.concepts import PosteriorConcept
 from ebmcli.core.factors import Factor
+from ebmcli.core.images import TrainingImages
 from ebmcli.core.networks import parameter_count
 from ebmcli.datasets.hdf5 import DatasetInfo, read_images, read_labels
-from ebmcli.errors import ConfigError
+from ebmcli.errors import ConfigError, InterruptedRun
 from ebmcli.registry import Record, edit_registry, read_registry
-from ebmcli.training.images import TrainingImages
 from ebmcli.training.loop import Objective, StepReport, TrainingState
 from ebmcli.workflows.builders import (
     Built,
@@ -33,7 +33,7 @@ from ebmcli.workflows.device import resolve_precision
 from ebmcli.workflows.honesty import object_share, unconditional_or_one_value
 from ebmcli.workflows.loading import Concept, load_base
 from ebmcli.workflows.plans import Plan, resume_command, steps_set
-from ebmcli.workflows.runs import Run, open_run, train_to_end
+from ebmcli.workflows.runs import Run, open_run, refuse_unfinished, save_config, train_to_end
 from ebmcli.workflows.settings import Settings, changed
 
 DEFAULT_MINUTES = {"base": 30.0, "concept": 8.0}  # chosen: what a laptop can spare
@@ -80,32 +80,53 @@ def train(plan: Plan, *, report: Callable[[StepReport], None]) -> Trained:
     train_to_end(run, state, built.objective, plan.settings.training, report=report)
     state.use_average()
     seconds = time.monotonic() - start
-    return finished(plan, built.network, held, base, seconds)
+    try:
+        return finished(plan, built.network, held, base, seconds)
+    except KeyboardInterrupt as error:
+        problem = "interrupted while the result was measured; the training is done and saved"
+        raise InterruptedRun(problem, hint=run.resume_hint) from error
 
 
 def _opened(plan: Plan, images: TrainingImages, base: BaseEnergy | None) -> tuple[Run, Plan]:
     """The run's folder; on resume its own settings, else the number of steps for the minutes."""
     request = plan.request
     if not request.resume:
+        refuse_unfinished(plan.folder, overwrite=request.overwrite)
         autocast = resolve_precision(request.precision, plan.device)
         if request.steps is None and not steps_set(request):
             minutes = request.minutes or DEFAULT_MINUTES[plan.kind]
             n_steps = steps_in(minutes, plan, images, base, autocast=autocast)
             training = replace(plan.settings.training, n_steps=n_steps)
             plan = replace(plan, settings=replace(plan.settings, training=training))
-        config = plan.to_dict() | {"autocast": autocast, "resume_command": resume_command(plan)}
+        config = plan.to_dict() | {"autocast": autocast, "command": request.command}
+        config["resume_command"] = resume_command(plan)
     else:
         config = {}
     run = Run(folder=plan.folder, name=request.name, space=plan.info.space, config=config)
     run = open_run(run, resume=request.resume, overwrite=request.overwrite)
-    if request.resume:
-        for key in ("data_digest", "method", "base", "seed", "factor"):
-            if run.config[key] != plan.to_dict()[key]:
-                problem = f"the run was started with another {key}: {run.config[key]}"
-                raise ConfigError(problem, hint="give the same options, or --overwrite")
-        settings = changed(Settings.from_dict(run.config["settings"]), request.assignments)
-        plan = replace(plan, settings=settings)
-    return run, plan
+    return _resumed(run, plan) if request.resume else (run, plan)
+
+
+def _resumed(run: Run, plan: Plan) -> tuple[Run, Plan]:
+    """A run to go on with, and its own settings but for what was asked to change."""
+    request = plan.request
+    for key in ("data_digest", "method", "base", "seed", "factor"):
+        if run.config[key] != plan.to_dict()[key]:
+            problem = f"the run was started with another {key}: {run.config[key]}"
+            raise ConfigError(problem, hint="give the same options, or --overwrite")
+    if request.minutes is not None:
+        hint = "leave --minutes out, or set the updates in all by --steps"
+        raise ConfigError("a run keeps the number of updates it was started with", hint=hint)
+    begun = Settings.from_dict(run.config["settings"])
+    steps = () if request.steps is None else (f"n_steps={request.steps}",)
+    settings = changed(begun, (*request.assignments, *steps))
+    if (settings.trunk, settings.gaussian) != (begun.trunk, begun.gaussian):
+        hint = "start again: --overwrite instead of --resume"
+        raise ConfigError("the shape of a network cannot change in a run", hint=hint)
+    run = replace(run, config=run.config | {"settings": settings.to_dict()})
+    save_config(run)  # so that the next --resume knows what this one changed
+    command = run.config.get("command", request.command)
+    return run, replace(plan, settings=settings, request=replace(request, command=command))
 
 
 def _build(plan: Plan, images: TrainingImages, base: BaseEnergy | None, *, autocast: bool) -> Built:
@@ -169,6 +190,8 @@ def finished(
     network.requires_grad_(False).eval()
     assert isinstance(network, BaseEnergy | Concept)
     network.autocast = False
+    if base is not None:
+        base.autocast = False
     measured = held_out_numbers(network, held, base=base)
     shares = _object_share(plan, network, base)
     if shares is not None:

@@ -7,6 +7,7 @@ to the results file at once, so that a long evaluation can be resumed.
 
 import json
 import platform
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -18,12 +19,15 @@ import torch
 
 import ebmcli
 from ebmcli.checkpoint import write_bytes
+from ebmcli.core.expression import NAME
 from ebmcli.errors import (
     ConfigError,
     FileFormatError,
     InterruptedRun,
     OutputExistsError,
+    UnknownNameError,
     UsageError,
+    nearest,
 )
 from ebmcli.registry import Registry
 from ebmcli.workflows.device import resolve_device
@@ -145,12 +149,20 @@ def list_cases(request: EvalRequest, registry: Registry) -> list[Case]:
     cases: list[Case] = []
     for target in request.targets:
         if target not in SUITES:
+            _check_word(target, registry)
             _, space = formula_of(registry, target)
             cases.append(Case(suite="formula", space=space, template=target))
             continue
         for space in _spaces(request, registry):
             cases += suite_cases(target, space, registry.factors(space))
     return list(dict.fromkeys(cases))
+
+
+def _check_word(target: str, registry: Registry) -> None:
+    """A single word that is no concept may be a misspelt suite."""
+    known = [*SUITES, *registry.concepts]
+    if re.fullmatch(NAME, target) and target not in known and nearest(target, SUITES):
+        raise UnknownNameError("suite or concept", target, known)
 
 
 def _spaces(request: EvalRequest, registry: Registry) -> list[str]:

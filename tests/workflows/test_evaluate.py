@@ -223,6 +223,9 @@ def test_mistakes_are_found_before_anything_is_drawn(home: Path, registry: Regis
 
     with pytest.raises(UnknownNameError, match="colour"):
         evaluate(ask(home, "colour=red"), registry, draw=never, report=quiet)
+    with pytest.raises(UnknownNameError, match="suite or concept 'singel'") as caught:
+        evaluate(ask(home, "singel"), registry, draw=never, report=quiet)
+    assert caught.value.suggestion == "single"
     with pytest.raises(UsageError, match="no concepts of the space"):
         list_cases(ask(home, "single", space="moons-64"), registry)
     with pytest.raises(UsageError, match="nothing to evaluate"):

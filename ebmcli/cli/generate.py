@@ -49,6 +49,7 @@ def generate(
     Example: ebm generate "shape=cube & color=red & position=(0.4,-0.2)" -n 8 -o cubes.png
     """
     from ebmcli.cli.console import message, print_json, progress
+    from ebmcli.errors import ConfigError
     from ebmcli.registry import find_registry, read_registry
     from ebmcli.workflows.formulas import formula_of
 
@@ -75,8 +76,12 @@ def generate(
         keep_frames=gif or trace,
     )
     to_stdout = out == Path("-")
-    if not (overwrite or to_stdout):
-        check_free(planned(request, out, gif=gif, trace=trace))
+    if to_stdout and (gif or trace or as_json):
+        hint = "name a file with -o for --gif, --trace and --json"
+        raise ConfigError("-o - writes one PNG to stdout and nothing else", hint=hint)
+    files = [] if to_stdout else planned(request, out, gif=gif, trace=trace)
+    if not overwrite:
+        check_free(files)
     with progress("drawing") as advance:
         drawn = draw_pictures(request, known, progress=advance)
     if to_stdout:

@@ -52,7 +52,7 @@ def train(
     request = _request(
         name, data, registry, factor=factor, method=method, base=base, minutes=minutes,
         steps=steps, assignments=tuple(assignments or ()), device=device, precision=precision,
-        seed=seed, resume=resume, overwrite=overwrite,
+        seed=seed, resume=resume, overwrite=overwrite, dry_run=dry_run,
     )  # fmt: skip
     _run(request, kind="concept", dry_run=dry_run, as_json=as_json)
 
@@ -79,6 +79,7 @@ def train_base(
     request = _request(
         name, data, registry, minutes=minutes, steps=steps, assignments=tuple(assignments or ()),
         device=device, precision=precision, seed=seed, resume=resume, overwrite=overwrite,
+        dry_run=dry_run,
     )  # fmt: skip
     _run(request, kind="base", dry_run=dry_run, as_json=as_json)
 
@@ -124,17 +125,18 @@ def add_concept(
     table("nothing forgotten: frozen files are unchanged", headers, rows)
 
 
-def _request(name: str, data: Path, registry: Path | None, **options: Any) -> Any:
+def _request(
+    name: str, data: Path, registry: Path | None, *, dry_run: bool = False, **options: Any
+) -> Any:
     import shlex
     import sys
 
-    from ebmcli.registry import writable_registry
+    from ebmcli.registry import find_registry, writable_registry
     from ebmcli.workflows.plans import TrainRequest
 
     command = shlex.join(["ebm", *sys.argv[1:]])
-    return TrainRequest(
-        name=name, data=data, registry=writable_registry(registry), command=command, **options
-    )
+    path = find_registry(registry) if dry_run else writable_registry(registry)
+    return TrainRequest(name=name, data=data, registry=path, command=command, **options)
 
 
 def _run(request: Any, *, kind: str, dry_run: bool, as_json: bool) -> None:

@@ -30,6 +30,13 @@ class TrunkConfig:
     head: int = 128  # width of the head
 
     def __post_init__(self) -> None:
+        counts = {"widths": self.widths, "unshuffle": (self.unshuffle,)}
+        counts |= {"embedding": (self.embedding,), "head": (self.head,)}
+        for name, values in counts.items():
+            if not values or min(values) < 1:
+                raise ConfigError(f"{name} must be at least 1")
+        if min(self.depths, default=0) < 0:
+            raise ConfigError("depths must not be negative")
         step = self.unshuffle * 2 ** (len(self.widths) - 1)
         if self.size < step or self.size % step:
             raise ConfigError(f"image size must be a multiple of {step}, got {self.size}")

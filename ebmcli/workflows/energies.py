@@ -14,7 +14,7 @@ from ebmcli.core.composition import (
 )
 from ebmcli.core.concepts import PosteriorConcept
 from ebmcli.core.energy import NoisyEnergy
-from ebmcli.core.expression import And, Expression, Literal
+from ebmcli.core.expression import And, Expression, Literal, concept_names
 from ebmcli.core.logic import Formula, compile_formula
 from ebmcli.errors import UsageError
 from ebmcli.registry import Registry
@@ -51,8 +51,11 @@ def compose(
         strength: Power of P(f | x), with exact logic.
         device: Where the networks go.
     """
-    concepts = load_concepts(registry, formula.concepts, device=device)
-    base, digests = _base(registry, formula, concepts, device)
+    names = formula.concepts  # those that decide it; the paper's rules count every statement
+    if logic == "paper":
+        names = tuple(concept_names(formula.expression))
+    concepts = load_concepts(registry, names, device=device)
+    base, digests = _base(registry, concepts, device)
     digests |= {f"concept {name}": registry.get("concept", name).sha256 for name in concepts}
     remembered = {name: Remembered(concept) for name, concept in concepts.items()}
     if logic == "paper":
@@ -106,7 +109,7 @@ def once_per_input(function: NoisyEnergy) -> NoisyEnergy:
 
 
 def _base(
-    registry: Registry, formula: Formula, concepts: Mapping[str, Concept], device: torch.device
+    registry: Registry, concepts: Mapping[str, Concept], device: torch.device
 ) -> tuple[NoisyEnergy, dict[str, str]]:
     """E0 of a formula: the mean of the concepts' own ones, or the base they were trained on.
 
@@ -115,7 +118,7 @@ def _base(
     own = [c for c in concepts.values() if not isinstance(c, PosteriorConcept)]
     if len(own) == len(concepts):
         return once_per_input(_mean([c.unconditional for c in own])), {}
-    records = [registry.get("concept", name) for name in formula.concepts]
+    records = [registry.get("concept", name) for name in concepts]
     names = sorted({record.base for record in records if record.base})
     if len(names) != 1:
         found = ", ".join(names) or "none"

@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 import ebmcli
 from ebmcli.checkpoint import write_bytes
-from ebmcli.errors import OutputExistsError
+from ebmcli.errors import ConfigError, OutputExistsError
 from ebmcli.pictures import even_columns, labelled_grid, write_gif, write_png
 from ebmcli.workflows.generate import Drawn, GenerateRequest
 
@@ -27,16 +27,31 @@ def default_path(request: GenerateRequest) -> Path:
 
 
 def planned(request: GenerateRequest, out: Path | None, *, gif: bool, trace: bool) -> list[Path]:
-    """Every file that will be written."""
+    """Every file that will be written.
+
+    Raises:
+        ConfigError: The output is neither a PNG nor a folder.
+    """
+    grid, singles = _pictures(request, out)
+    files = [*singles, grid]
+    files += [grid.with_suffix(".gif")] if gif else []
+    return files + ([grid.with_suffix(".trace.json")] if trace else [])
+
+
+def _pictures(request: GenerateRequest, out: Path | None) -> tuple[Path, list[Path]]:
+    """The sheet, and in a folder one file per seed beside it.
+
+    Raises:
+        ConfigError: The output is neither a PNG nor a folder.
+    """
     path = out or default_path(request)
     if is_folder(path):
-        files = [path / f"seed{request.seed + i:06d}.png" for i in range(request.n)]
-        path = path / "grid.png"
-        files.append(path)
-    else:
-        files = [path]
-    files += [path.with_suffix(".gif")] if gif else []
-    return files + ([path.with_suffix(".trace.json")] if trace else [])
+        singles = [path / f"seed{request.seed + i:06d}.png" for i in range(request.n)]
+        return path / "grid.png", singles
+    if path.suffix.lower() != ".png":
+        hint = f"-o {path.with_suffix('.png')}, or -o {path.stem} for a folder"
+        raise ConfigError(f"pictures are written as PNG, not as {path.suffix}", hint=hint)
+    return path, []
 
 
 def check_free(paths: list[Path]) -> None:
@@ -99,8 +114,7 @@ def write_pictures(
 ) -> list[Path]:
     """Write the sheet (or one file per seed and the sheet) and what was asked beside it."""
     files = planned(request, out, gif=gif, trace=trace)
-    singles = [path for path in files if path.name.startswith("seed") and len(files) > 1]
-    grid = next(path for path in files if path.suffix == ".png" and path not in singles)
+    grid, singles = _pictures(request, out)
     for index, path in enumerate(singles):
         chunks = metadata(drawn, request, index)
         write_png(path, drawn.images[index], chunks, overwrite=overwrite)

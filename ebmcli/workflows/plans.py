@@ -1,5 +1,7 @@
 """Training requests, checked and resolved before anything runs or is written."""
 
+import math
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,12 @@ from ebmcli.core.factors import Factor
 from ebmcli.datasets.hdf5 import DatasetInfo, read_info
 from ebmcli.errors import ConfigError, OutputExistsError, UnknownNameError, UsageError
 from ebmcli.registry import Registry, checkpoint_file, read_registry
-from ebmcli.registry.schema import check_name
+from ebmcli.registry.schema import check_name, twin_names
 from ebmcli.workflows.device import resolve_device
 from ebmcli.workflows.settings import Settings, changed, default_settings
 
 MIN_IMAGES = 100
+N_SEEDS = 1 << 32  # torch reads the low 32 bits of a seed only
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,7 @@ class TrainRequest:
     resume: bool = False
     overwrite: bool = False
     command: str = ""  # as typed, for the record
+    to: tuple[str, ...] = ()  # frozen concepts it is added to, by ebm add-concept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,21 +91,22 @@ def plan_concept(request: TrainRequest) -> Plan:
 
 def _plan(request: TrainRequest, *, kind: str, method: str) -> Plan:
     check_name(request.name)
+    _check_numbers(request)
     registry = read_registry(request.registry)
     info = read_info(request.data)
     if info.n_images < MIN_IMAGES:
         hint = "render or import more"
         raise UsageError(f"{info.n_images} images are too few, {MIN_IMAGES} at least", hint=hint)
-    _refuse_existing(registry, kind, request)
+    refuse_existing(registry, kind, request)
     factor = _factor(request, info) if kind == "concept" else None
     base = _base(request, registry, info.space) if kind == "concept" else None
     settings = changed(default_settings(method, size=info.size), request.assignments)
     if request.steps is not None:
         training = replace(settings.training, n_steps=request.steps)
         settings = replace(settings, training=training)
-    elif request.minutes is not None and request.minutes <= 0:
-        raise ConfigError(f"--minutes must be positive, got {request.minutes:g}")
     folder = registry.path.parent
+    file = checkpoint_file(request.name, kind="base" if kind == "base" else "concept")
+    _refuse_clash(registry, kind, request.name, file)
     return Plan(
         kind=kind,
         request=request,
@@ -111,17 +116,44 @@ def _plan(request: TrainRequest, *, kind: str, method: str) -> Plan:
         base=base,
         settings=settings,
         folder=folder / "runs" / request.name,
-        weights=folder
-        / checkpoint_file(request.name if kind == "concept" else f"base-{request.name}"),
+        weights=folder / file,
         device=resolve_device(request.device),
     )
 
 
-def _refuse_existing(registry: Registry, kind: str, request: TrainRequest) -> None:
+def refuse_existing(registry: Registry, kind: str, request: TrainRequest) -> None:
+    """Refuse a name that is taken, unless it is to be replaced.
+
+    Raises:
+        OutputExistsError: It is taken.
+    """
     known = registry.bases if kind == "base" else registry.concepts
     if request.name in known and not request.overwrite:
         hint = f"add --overwrite to replace it, or keep it: ebm rename {request.name} NEW"
         raise OutputExistsError(f"{kind} {request.name} of {registry.path}", hint=hint)
+
+
+def _check_numbers(request: TrainRequest) -> None:
+    if request.steps is not None and request.steps < 1:
+        raise ConfigError(f"--steps must be at least 1, got {request.steps}")
+    if request.minutes is not None and not 0 < request.minutes < math.inf:
+        raise ConfigError(f"--minutes must be positive, got {request.minutes:g}")
+    if request.steps is not None and request.minutes is not None:
+        raise ConfigError("--steps and --minutes exclude each other", hint="give one of them")
+    if not 0 <= request.seed < N_SEEDS:
+        raise ConfigError(f"--seed is between 0 and 2^32 - 1, got {request.seed}")
+
+
+def _refuse_clash(registry: Registry, kind: str, name: str, file: str) -> None:
+    """Refuse, before anything is trained, a name that could not be registered afterwards."""
+    hint = "choose another name"
+    for record in registry.records():
+        if record.file == file and (record.kind, record.name) != (kind, name):
+            raise UsageError(f"{file} belongs to the {record.kind} {record.name}", hint=hint)
+    known = registry.bases if kind == "base" else registry.concepts
+    twins = twin_names([*(other for other in known if other != name), name])
+    if twins:
+        raise UsageError(f"{kind}s {twins[0]} and {twins[1]} differ by - and _ only", hint=hint)
 
 
 def _factor(request: TrainRequest, info: DatasetInfo) -> Factor:
@@ -160,11 +192,14 @@ def steps_set(request: TrainRequest) -> bool:
 def resume_command(plan: Plan) -> str:
     """The command that goes on with an interrupted run."""
     request = plan.request
-    words = ["ebm", "train-base" if plan.kind == "base" else "train", request.name]
+    verb = "train-base" if plan.kind == "base" else "add-concept" if request.to else "train"
+    words = ["ebm", verb, request.name]
     words += ["--data", str(request.data)]
     if plan.kind == "concept":
         words += ["--factor", plan.factor.name if plan.factor else "", "--method", plan.method]
         words += ["--base", plan.base] if plan.base else []
+    words += ["--to", ",".join(request.to)] if request.to else []
     words += ["--seed", str(request.seed)] if request.seed else []
+    words += ["--device", request.device] if request.device != "auto" else []
     words += ["--registry", str(request.registry), "--resume"]
-    return " ".join(words + (["--overwrite"] if request.overwrite else []))
+    return shlex.join(words + (["--overwrite"] if request.overwrite else []))

@@ -76,14 +76,28 @@ def open_run(run: Run, *, resume: bool, overwrite: bool) -> Run:
             hint = f"remove {run.folder} and start again"
             raise FileFormatError(config_path, "cannot be read", hint=hint) from error
         return Run(folder=run.folder, name=run.name, space=run.space, config=config)
-    if run.state_path.exists() and not overwrite:
-        hint = "add --resume to go on with it, or --overwrite to start again"
-        raise OutputExistsError(run.folder, hint=hint)
+    refuse_unfinished(run.folder, overwrite=overwrite)
     for name in ("state.safetensors", "metrics.jsonl"):
         (run.folder / name).unlink(missing_ok=True)
-    text = json.dumps(run.config, indent=2, sort_keys=True)
-    write_bytes(config_path, f"{text}\n".encode())
+    save_config(run)
     return run
+
+
+def refuse_unfinished(folder: Path, *, overwrite: bool) -> None:
+    """Refuse to start where a run was interrupted, unless it is to be overwritten.
+
+    Raises:
+        OutputExistsError: There is an unfinished run.
+    """
+    if (folder / "state.safetensors").exists() and not overwrite:
+        hint = "add --resume to go on with it, or --overwrite to start again"
+        raise OutputExistsError(f"the unfinished run {folder}", hint=hint)
+
+
+def save_config(run: Run) -> None:
+    """Write the settings of a run."""
+    text = json.dumps(run.config, indent=2, sort_keys=True)
+    write_bytes(run.folder / "config.json", f"{text}\n".encode())
 
 
 def train_to_end(
@@ -105,6 +119,7 @@ def train_to_end(
         state.load(tensors)
     saved = time.monotonic()
     history = run.folder / "metrics.jsonl"
+    _forget_after(history, state.step)
     with interruption() as interrupted, history.open("a", encoding="utf-8") as log:
         try:
             for update in training_run(state, objective, config):
@@ -150,6 +165,21 @@ def interruption() -> Iterator[threading.Event]:
         yield event
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _forget_after(history: Path, step: int) -> None:
+    """Drop the lines of updates that a killed run did after its last checkpoint."""
+    if not history.exists():
+        return
+    kept = []
+    for line in history.read_text(encoding="utf-8").splitlines():
+        try:
+            done = json.loads(line)["step"]
+        except (ValueError, KeyError, TypeError):
+            break  # cut short by the kill
+        if done <= step:
+            kept.append(f"{line}\n")
+    write_bytes(history, "".join(kept).encode())
 
 
 def _plain(update: StepReport) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Settings of a training run: defaults per method, changed by ``--set key=value``."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -77,23 +78,28 @@ def changed(settings: Settings, assignments: Sequence[str]) -> Settings:
         UnknownNameError: No such key; the nearest is named.
         ConfigError: The text is no assignment or the value does not fit.
     """
+    values: dict[str, dict[str, Any]] = {}  # all of a part at once: some only fit together
     for text in assignments:
-        key, sign, value = text.partition("=")
+        key, sign, value = (part.strip() for part in text.partition("="))
         if not sign:
             hint = "write --set learning_rate=0.001"
             raise ConfigError(f"not a setting: {text!r}", hint=hint)
-        settings = _set(settings, key.strip(), value.strip())
-    return settings
+        name = _part_of(key)
+        values.setdefault(name, {})[key] = _read(key, value, getattr(getattr(settings, name), key))
+    parts = {name: replace(getattr(settings, name), **new) for name, new in values.items()}
+    return replace(settings, **parts)
 
 
-def _set(settings: Settings, key: str, text: str) -> Settings:
+def _part_of(key: str) -> str:
+    """The part of the settings that has this key."""
+    if key == "size":
+        hint = "render or import them in another size"
+        raise ConfigError("size is that of the images", hint=hint)
     for name, kind in PARTS.items():
         if key in {field.name for field in fields(kind)}:
-            part = getattr(settings, name)
-            value = _read(key, text, getattr(part, key))
-            return replace(settings, **{name: replace(part, **{key: value})})
-    known = sorted(field.name for kind in PARTS.values() for field in fields(kind))
-    raise UnknownNameError("setting", key, known)
+            return name
+    known = {field.name for kind in PARTS.values() for field in fields(kind)} - {"size"}
+    raise UnknownNameError("setting", key, sorted(known))
 
 
 def _read(key: str, text: str, current: Any) -> Any:
@@ -101,7 +107,10 @@ def _read(key: str, text: str, current: Any) -> Any:
     try:
         if isinstance(current, tuple):
             return tuple(int(part) for part in text.split(","))
-        return type(current)(text)
+        value = type(current)(text)
+        if not math.isfinite(value):
+            raise ValueError(text)
+        return value
     except ValueError as error:
         shown = ",".join(map(str, current)) if isinstance(current, tuple) else current
         hint = f"now {key}={shown}"

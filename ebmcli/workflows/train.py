@@ -32,7 +32,7 @@ from ebmcli.workflows.builders import (
 from ebmcli.workflows.device import resolve_precision
 from ebmcli.workflows.honesty import object_share, unconditional_or_one_value
 from ebmcli.workflows.loading import Concept, load_base
-from ebmcli.workflows.plans import Plan, resume_command, steps_set
+from ebmcli.workflows.plans import Plan, refuse_existing, resume_command, steps_set
 from ebmcli.workflows.runs import Run, open_run, refuse_unfinished, save_config, train_to_end
 from ebmcli.workflows.settings import Settings, changed
 
@@ -207,6 +207,7 @@ def finished(
         header["n_components"] = len(gaussian.variances)
     if plan.factor is not None:
         header |= {"factor": plan.factor.to_dict(), "method": plan.method, "base": plan.base}
+    refuse_existing(read_registry(plan.request.registry), plan.kind, plan.request)  # meanwhile
     digest = write_checkpoint(plan.weights, network.state_dict(), header, half=True)
     record = Record(
         kind=plan.kind,  # type: ignore[arg-type]  # base or concept

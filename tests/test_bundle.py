@@ -1,28 +1,13 @@
 """scripts/bundle: what comes with the package is whole, portable and named in both registries."""
 
-import importlib.machinery
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from script import ROOT, load_script
 
 from ebmcli.errors import DigestError, UsageError
 from ebmcli.registry import Record, read_registry
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def load_script(name: str) -> ModuleType:
-    """A script of this source tree as a module; scripts have no .py at their end."""
-    loader = importlib.machinery.SourceFileLoader(name, str(ROOT / "scripts" / name))
-    spec = importlib.util.spec_from_loader(name, loader)
-    assert spec
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
-
 
 script = load_script("bundle")
 

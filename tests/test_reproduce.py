@@ -1,0 +1,113 @@
+"""The scripts that make published numbers: honest verdicts, fresh tables, commands from records."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from script import load_script
+
+from ebmcli.errors import EbmError
+from ebmcli.registry import Record
+
+results = load_script("reproduce/results")
+bundled = load_script("reproduce/bundled")
+bench = load_script("reproduce/bench")
+
+
+def estimate(mean: float, spread: float | None = 0.01, n: int = 300) -> dict[str, Any]:
+    """A share as ebm eval writes it."""
+    return {"mean": mean, "seed_error": spread, "binomial_error": 0.02, "n": n, "n_seeds": 3}
+
+
+def row(suite: str, template: str, mean: float, **more: Any) -> dict[str, Any]:
+    """A row as ebm eval writes it."""
+    plain = {"suite": suite, "template": template, "accuracy": estimate(mean), "fid": None}
+    return plain | {"absent": estimate(0.0), "seconds_per_picture": 1.5} | more
+
+
+@pytest.fixture
+def document() -> dict[str, Any]:
+    """Two formulas and two inferences."""
+    return {
+        "rows": [
+            row("single", "color=?", 0.90),
+            row("formula", "color=red | color=blue", 0.7999),
+            row("inference", "color", 0.96),
+            row("inference", "position", 0.5, mae=estimate(0.06)),
+        ],
+        "settings": {"n": 100, "seeds": [0, 1, 2]},
+        "versions": {"ebm": "1", "torch": "2", "python": "3"},
+        "device": "cpu", "machine": "x86_64", "threads": 2, "created": "2026-11-24T00:00:00Z",
+        "command": "ebm eval single", "judges": {"j": {"measured": {"color": {"accuracy": 1.0}}}},
+    }  # fmt: skip
+
+
+def test_an_aim_is_met_by_the_mean_and_nothing_is_rounded_up(document: dict[str, Any]) -> None:
+    verdicts = [results.verdict(row) for row in document["rows"]]
+    assert verdicts == ["met", "missed", "met", "missed"]
+
+
+def test_tables_show_errors_aims_and_misses(document: dict[str, Any]) -> None:
+    short = results.short_table({"scenes-64": document})
+    assert "| `color=?` (scenes-64) | 90.0 ± 1.0 % | 90 % | met |" in short
+    assert "color=red \\| color=blue" in short
+    assert "2 of 4 aims are met" in short
+    assert "0.0600 ± 0.0100 | error 0.05 | missed" in short
+    page = results.long_page({"scenes-64": document})
+    assert "ebm eval single" in page
+    assert "j on clean held-out pictures: color accuracy 1" in page
+
+
+def test_a_single_seed_has_the_binomial_error() -> None:
+    assert results.percent(estimate(0.5, spread=None)) == "50.0 ± 2.0 %"
+
+
+def test_a_page_that_differs_from_its_numbers_is_stale(
+    document: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    (tmp_path / "README.md").write_text(f"head\n{results.BEGIN}\nold\n{results.END}\ntail\n")
+    assert results.stale() == 1
+    for path, text in results.pages().items():
+        path.write_text(text, encoding="utf-8")
+    assert results.stale() == 0
+    text = (tmp_path / "README.md").read_text()
+    assert text.startswith("head\n")
+    assert text.endswith("\ntail\n")
+
+
+def test_a_mended_base_is_trained_before_it_is_mended() -> None:
+    provenance = {
+        "command": "ebm mend-base scenes-64 --data scenes-train.h5",
+        "trained": {"command": "ebm train-base scenes-64 --data scenes-train.h5 --steps 9"},
+    }
+    assert [words[1] for words in bundled.commands(provenance)] == ["train-base", "mend-base"]
+
+
+def test_a_recorded_command_is_run_on_data_and_registry_of_the_folder() -> None:
+    words = ["ebm", "train", "old", "--data", "old/faces-train.h5", "--registry", "r", "--resume"]
+    placed = bundled.placed(words, Path("again"))
+    assert placed == ["ebm", "train", "old", "--data", "again/faces-train.h5"]
+
+
+def test_data_that_nothing_describes_are_refused_by_name(tmp_path: Path) -> None:
+    record = Record(
+        kind="base", name="pets-64", space="pets-64", file="a", sha256="",
+        provenance={"command": "ebm train-base pets-64 --data pets.h5"},
+    )  # fmt: skip
+    with pytest.raises(EbmError, match=r"nothing says how to make pets\.h5"):
+        bundled.data_commands([record], tmp_path)
+
+
+def test_speeds_are_shown_beside_their_aims() -> None:
+    found = {"median": 0.5, "least": 0.4, "most": 2.0, "runs": 7}
+    document = {
+        "start": {"ebm --help": found},
+        "draw": {"command": "ebm generate x", "command_in_all": found | {"median": 61.0}},
+        "render": None, "machine": "m", "device": "cpu", "threads": 2, "load": 0.1,
+        "versions": {"ebm": "1"}, "created": "2026-11-24T00:00:00Z",
+    }  # fmt: skip
+    page = bench.page(document)
+    assert "| `ebm --help` | 0.50 (0.40 to 2.00) | 7 | at most 1 | met |" in page
+    assert "at most 60 | missed |" in page

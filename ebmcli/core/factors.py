@@ -105,7 +105,10 @@ def point_membership(factor: Factor, value: Value) -> list[float]:
     assert not isinstance(value, str)
     centre = value if isinstance(value, tuple) else (value,)
     axes = [
-        [math.exp(-0.5 * ((node - c) / (POINT_WIDTH * factor.spacing)) ** 2) for node in factor.nodes]
+        [
+            math.exp(-0.5 * ((node - c) / (POINT_WIDTH * factor.spacing)) ** 2)
+            for node in factor.nodes
+        ]
         for c in centre
     ]
     axes = [[m / max(axis) if m > 0.011 * max(axis) else 0.0 for m in axis] for axis in axes]

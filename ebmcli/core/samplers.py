@@ -108,7 +108,8 @@ def exponential_langevin_step(
     gradient = energy_gradient(at_noise_level(energy, sigma), x)
     denoised = x - per_image.square() * gradient
     keep = math.exp(-step)
-    return denoised + keep * (x - denoised) + per_image * (1 - keep**2) ** 0.5 * noise
+    spread = per_image * math.sqrt(1 - keep**2)
+    return denoised + keep * (x - denoised) + spread * noise
 
 
 def heun_step(

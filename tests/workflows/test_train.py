@@ -226,7 +226,7 @@ def test_a_minute_of_training_reads_colours(tmp_path: Path) -> None:
     put_base(registry)
     data = squares_file(tmp_path / "squares.h5", n=1500)
     request = TrainRequest(
-        name="color", data=data, registry=registry, device="cpu", precision="fp32", minutes=0.9,
+        name="color", data=data, registry=registry, device="cpu", precision="fp32", steps=700,
         assignments=("widths=8,16", "depths=1,1", "batch_size=32", "learning_rate=0.003"),
     )  # fmt: skip
     record = train(plan_concept(request), report=lambda _: None).record
@@ -241,7 +241,7 @@ def test_a_minute_of_training_beats_the_gaussian_of_the_space(tmp_path: Path) ->
     registry = create_registry(tmp_path / "trained")
     data = squares_file(tmp_path / "squares.h5", n=1500)
     request = TrainRequest(
-        name=SPACE, data=data, registry=registry, device="cpu", precision="fp32", minutes=0.9,
+        name=SPACE, data=data, registry=registry, device="cpu", precision="fp32", steps=1500,
         assignments=("widths=16,32", "depths=1,1", "n_components=64"),
     )  # fmt: skip
     record = train(plan_base(request), report=lambda _: None).record

@@ -1,0 +1,180 @@
+"""ebm generate as typed: files, pipes, JSON, and mistakes that are told before drawing."""
+
+import json
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from squares import COLOR, SIZE, SPACE, TALL, draw_squares, put_concept, random_registry
+from typer.testing import CliRunner, Result
+
+from ebmcli.cli.app import app
+from ebmcli.pictures import read_png_metadata, write_png
+from ebmcli.workflows import generate as workflow
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = random_registry(tmp_path_factory.mktemp("registry"), [COLOR, TALL])
+    put_concept(path, TALL, name="old", space="faces-16")
+    return path
+
+
+@pytest.fixture
+def ebm(registry: Path) -> Any:
+    """ebm generate with two quick pictures."""
+
+    def run(expression: str, *words: str) -> Result:
+        options = [
+            "--registry",
+            str(registry),
+            "--steps",
+            "3",
+            "--attempts",
+            "1",
+            "--device",
+            "cpu",
+        ]
+        return CliRunner().invoke(app, ["generate", expression, "-n", "2", *options, *words])
+
+    return run
+
+
+@pytest.fixture
+def never(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing is an error."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("drawing has begun")
+
+    monkeypatch.setattr(workflow, "draw_pictures", refuse)
+
+
+def test_a_sheet_is_written_and_named_on_stdout(ebm: Any) -> None:
+    result = ebm("color=red & tall")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "color-red-tall-seed0.png\n"
+    assert "of 2 pictures satisfy the formula" in result.stderr
+    found = read_png_metadata(Path("color-red-tall-seed0.png"))
+    assert found["ebm:expression"] == "color=red & tall"
+    assert json.loads(found["ebm:seeds"]) == [0, 1]
+    assert json.loads(found["ebm:settings"])["steps"] == 3
+    assert set(json.loads(found["ebm:digests"])) == {
+        f"base {SPACE}", "concept color", "concept tall",
+    }  # fmt: skip
+
+
+def test_the_same_command_gives_the_same_bytes(ebm: Any) -> None:
+    for name in ("a.png", "b.png"):
+        assert ebm("tall", "-o", name, "--seed", "7").exit_code == 0
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+
+
+def test_a_folder_holds_one_file_per_seed(ebm: Any) -> None:
+    result = ebm("tall", "-o", "pictures", "--seed", "3", "--gif", "--trace")
+    assert result.exit_code == 0, result.output
+    names = ["seed000003.png", "seed000004.png", "grid.png", "grid.gif", "grid.trace.json"]
+    assert result.stdout.splitlines() == [f"pictures/{name}" for name in names]
+    assert {path.name for path in Path("pictures").iterdir()} == set(names)
+    trace = json.loads(Path("pictures/grid.trace.json").read_text())
+    assert [set(row) for row in trace] == [{"sigma", "energy", "log_p"}] * 3
+    with Image.open("pictures/seed000003.png") as image:
+        assert image.size == (SIZE, SIZE)
+
+
+def test_a_dash_writes_the_png_and_nothing_else_to_stdout(ebm: Any) -> None:
+    result = ebm("tall", "-o", "-")
+    assert result.exit_code == 0, result.stderr
+    with Image.open(BytesIO(result.stdout_bytes)) as image:
+        assert image.format == "PNG"
+        image.load()
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_json_reports_every_picture(ebm: Any) -> None:
+    result = ebm("~tall", "--json", "-o", "a.png", "--seed", "9", "--sampler", "heun")
+    document = json.loads(result.stdout)
+    assert document["files"] == ["a.png"]
+    assert document["seeds"] == [9, 10]
+    assert document["space"] == SPACE
+    assert document["energy_calls"] == 5
+    assert document["attempts"] == [1, 1]
+    assert len(document["probabilities"]) == 2
+
+
+def test_a_picture_can_be_edited(ebm: Any) -> None:
+    picture = draw_squares(1, seed=0)[0][0]
+    write_png(Path("start.png"), picture)
+    words = ("--from", "start.png", "--noise", "0.05", "-o", "edited", "--corrector-steps", "0")
+    result = ebm("tall", *words)
+    assert result.exit_code == 0, result.output
+    with Image.open("edited/seed000000.png") as image:
+        edited = np.asarray(image).astype(int)
+    assert abs(edited - picture.astype(int)).mean() < 15
+    settings = json.loads(read_png_metadata(Path("edited/grid.png"))["ebm:settings"])
+    assert (settings["start_image"], settings["start_noise"]) == ("start.png", 0.05)
+
+
+def test_an_existing_output_is_refused_before_drawing(
+    ebm: Any, monkeypatch: pytest.MonkeyPatch, never: None
+) -> None:
+    for name in ("a.png", "a.gif"):
+        Path(name).write_bytes(b"mine")
+        result = ebm("tall", "-o", "a.png", "--gif")
+        assert result.exit_code == 1
+        assert "--overwrite" in result.stderr
+        assert Path(name).read_bytes() == b"mine"
+        Path(name).unlink()
+
+
+def test_overwrite_replaces_the_output(ebm: Any) -> None:
+    Path("a.png").write_bytes(b"mine")
+    assert ebm("tall", "-o", "a.png", "--overwrite").exit_code == 0
+    assert Path("a.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("tall", "-n", "0"), "-n must be at least 1"),
+        (("tall", "--steps", "1"), "--steps must be at least 2"),
+        (("tall & ~tall",), "never true"),
+        (("tall | ~tall",), "always true"),
+        (("tal",), "did you mean 'tall'?"),
+        (("color=pink",), "pink"),
+        (("tall & old",), "one picture cannot show both"),
+        (("tall &",), "^"),
+        (("tall", "-o", "a.jpg"), "written as PNG"),
+        (("tall", "-o", "-", "--gif"), "-o - writes one PNG"),
+        (("tall", "-o", "-", "--json"), "-o - writes one PNG"),
+        (("tall", "--logic", "paper", "--strength", "3"), "--strength has no meaning"),
+        (("tall", "--sampler", "euler"), "unknown sampler"),
+        (("tall", "--seed", "-1"), "seeds are between"),
+        (("tall", "-n", "many"), "valid integer"),
+    ],
+)
+def test_mistakes_are_told_before_drawing(
+    ebm: Any, never: None, words: tuple[str, ...], problem: str
+) -> None:
+    result = ebm(words[0], *words[1:])
+    assert result.exit_code == 2, result.output
+    assert problem in result.stderr
+    assert result.stdout == ""
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_negations_alone_are_no_density_by_the_papers_rules(ebm: Any) -> None:
+    result = ebm("~tall", "--logic", "paper")
+    assert result.exit_code == 2
+    assert "negations only" in result.stderr
+    assert "--logic exact" in result.stderr
+
+
+def test_a_missing_start_is_an_error_of_the_file(ebm: Any) -> None:
+    result = ebm("tall", "--from", "absent.png")
+    assert result.exit_code == 1
+    assert "absent.png: no such file" in result.stderr
+    assert list(Path.cwd().iterdir()) == []

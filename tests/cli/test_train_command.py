@@ -1,0 +1,219 @@
+"""ebm train, train-base and add-concept as typed: status, what is printed, Ctrl-C."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from squares import COLOR, SPACE, TALL, TINY, put_base, put_concept, random_registry, squares_file
+from typer.testing import CliRunner, Result
+
+from ebmcli.checkpoint import file_digest, read_checkpoint
+from ebmcli.cli.app import app
+from ebmcli.registry import create_registry, read_registry
+from ebmcli.workflows import add_concept
+from ebmcli.workflows.generate import GenerateRequest
+
+QUICK = [*(word for text in TINY for word in ("--set", text)), "--device", "cpu"]
+QUICK += ["--precision", "fp32"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """In a folder whose name a shell would take apart."""
+    return squares_file(tmp_path_factory.mktemp("my data; echo $HOME") / "squares.h5")
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Path:
+    path = create_registry(tmp_path / "trained")
+    put_base(path)
+    return path
+
+
+@pytest.fixture
+def ebm(data: Path, registry: Path) -> Any:
+    """Run a command in this process, with the file and the registry given."""
+
+    def run(*words: str) -> Result:
+        options = ["--data", str(data), "--registry", str(registry), *QUICK]
+        return CliRunner().invoke(app, [*words, *options])
+
+    return run
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_train_prints_held_out_numbers_and_registers(ebm: Any, registry: Path) -> None:
+    result = ebm("train", "color", "--steps", "2")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["sigma", "accuracy", "log_loss", "ece"]
+    assert len(lines) == 1 + 6
+    assert "saved" in result.stderr
+    record = read_registry(registry).get("concept", "color")
+    assert record.provenance["command"].startswith("ebm ")
+
+
+def test_train_base_prints_a_loss_per_noise_level(ebm: Any, registry: Path) -> None:
+    result = ebm("train-base", "second", "--steps", "2")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[0].split() == ["sigma", "loss"]
+    assert "second" in read_registry(registry).bases
+
+
+def test_json_is_one_document_on_stdout(ebm: Any) -> None:
+    result = ebm("train", "tall", "--steps", "1", "--json")
+    document = json.loads(result.stdout)
+    assert document["name"] == "tall"
+    assert document["factor"]["kind"] == "binary"
+    assert 0 <= document["measured"]["accuracy"] <= 1
+
+
+@pytest.mark.parametrize("words", [("train", "color"), ("train-base", "second")])
+def test_a_dry_run_shows_the_plan_and_writes_nothing(
+    ebm: Any, registry: Path, words: tuple[str, ...]
+) -> None:
+    before = files(registry.parent)
+    result = ebm(*words, "--dry-run", "--steps", "9")
+    assert result.exit_code == 0, result.output
+    plan = json.loads(result.stdout)
+    assert plan["name"] == words[1]
+    assert plan["settings"]["n_steps"] == 9
+    assert files(registry.parent) == before
+
+
+def test_a_dry_run_does_not_copy_the_bundled_registry(
+    data: Path, registry: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ebmcli.registry.places.BUNDLED", registry.resolve())
+    before = files(home)
+    words = ["train", "color", "--data", str(data), "--dry-run", *QUICK]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert files(home) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "problem"),
+    [
+        (("train", "hue"), 2, "unknown factor 'hue'"),
+        (("train", "color", "--method", "magic"), 2, "unknown method 'magic'"),
+        (("train", "color", "--set", "lr=1"), 2, "unknown setting 'lr'"),
+        (("train", "color", "--minutes", "0"), 2, "--minutes must be positive"),
+        (("train", "color", "--minutes", "soon"), 2, "minutes"),
+        (("train", "color", "--steps", "-1"), 2, "--steps must be at least 1"),
+        (("train", "color", "--base", "none"), 2, "unknown base 'none'"),
+        (("train", "No"), 2, "no name"),
+        (("train", "color", "--resume"), 2, "no run to resume"),
+        (("train-base", SPACE), 1, "exists"),
+        (("add-concept", "size", "--to", "colour"), 2, "unknown concept 'colour'"),
+        (("add-concept", "size", "--to", " , "), 2, "no concept to add to"),
+    ],
+)
+def test_mistakes_have_a_status_and_a_message(
+    ebm: Any, registry: Path, words: tuple[str, ...], status: int, problem: str
+) -> None:
+    before = files(registry.parent)
+    result = ebm(*words)
+    assert result.exit_code == status, result.output
+    assert "error: " in result.stderr
+    assert problem in result.stderr
+    assert result.stdout == ""
+    assert files(registry.parent) == before
+
+
+def test_divergence_ends_with_advice_and_keeps_a_checkpoint(ebm: Any, registry: Path) -> None:
+    result = ebm(
+        "train-base", "wild", "--steps", "60", "--set", "learning_rate=1e9", "--set", "n_warmup=0"
+    )
+    assert result.exit_code == 1, result.output
+    assert "error: training diverged at step" in result.stderr
+    assert "hint: lower the learning rate: --set learning_rate=3.3e+08" in result.stderr
+    state = registry.parent / "runs" / "wild" / "state.safetensors"
+    assert read_checkpoint(state, kind="run")
+    again = ebm("train-base", "wild", "--steps", "60")
+    assert again.exit_code == 1
+    assert "--resume" in again.stderr
+    assert ebm("train-base", "wild", "--steps", "2", "--overwrite").exit_code == 0
+    assert not state.exists()
+
+
+def spawned(words: list[str]) -> "subprocess.Popen[str]":
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "ebmcli", *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(path: Path, *, seconds: float = 200) -> None:
+    end = time.monotonic() + seconds
+    while not (path.exists() and path.stat().st_size > 0):
+        assert time.monotonic() < end, f"{path} never came"
+        time.sleep(0.02)
+
+
+def test_ctrl_c_prints_a_command_that_goes_on(data: Path, registry: Path, tmp_path: Path) -> None:
+    """A real process, a real signal, and the hint pasted into a real shell."""
+    words = ["train", "color", "--data", str(data), "--registry", str(registry), *QUICK]
+    words += ["--steps", "250", "--set", "score_weight=0"]
+    process = spawned(words)
+    wait_for(registry.parent / "runs" / "color" / "metrics.jsonl")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert out == ""
+    stopped = re.search(r"interrupted at step (\d+) of 250, saved", err)
+    assert stopped
+    command = re.search(r"^hint: resume with: (ebm .*)$", err, re.MULTILINE)
+    assert command
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "ebm"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ebmcli "$@"\n')
+    program.chmod(0o755)
+    environment = os.environ | {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        command[1], shell=True, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    record = read_registry(registry).get("concept", "color")
+    assert record.provenance["steps"] == 250
+    interrupted = file_digest(read_registry(registry).file(record))
+    whole = CliRunner().invoke(app, [*words, "--overwrite"])
+    assert whole.exit_code == 0, whole.output
+    record = read_registry(registry).get("concept", "color")
+    assert record.sha256 == interrupted
+
+
+def test_add_concept_shows_that_nothing_was_forgotten(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def quick(**settings: Any) -> GenerateRequest:
+        return GenerateRequest(**settings | {"n": 2, "steps": 2, "corrector_steps": 0})
+
+    monkeypatch.setattr(add_concept, "GenerateRequest", quick)
+    monkeypatch.setattr(add_concept, "N_COMPOSED", 2)
+    registry = random_registry(tmp_path / "two", [COLOR, TALL])
+    options = ["--data", str(data), "--registry", str(registry), "--steps", "1", *QUICK]
+    shown = CliRunner().invoke(app, ["add-concept", "size", "--to", "color, tall", *options])
+    assert shown.exit_code == 0, shown.output
+    rows = [line.split() for line in shown.stdout.splitlines()]
+    assert [row[0] for row in rows if "unchanged" in row] == ["color", "tall"]
+    put_concept(registry, COLOR, name="hue")
+    listed = CliRunner().invoke(
+        app, ["add-concept", "width", "--factor", "size", "--to", "hue", "--json", *options]
+    )
+    document = json.loads(listed.stdout)
+    assert [kept["name"] for kept in document["kept"]] == ["hue"]

@@ -1,5 +1,6 @@
 """The demo, on a tiny space with random weights: what it writes, checks and leaves alone."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
@@ -9,8 +10,10 @@ from typing import Any
 import pytest
 import torch
 from squares import FACTORS, SIZE, SPACE, random_registry, squares_file
+from typer.testing import CliRunner
 
 from ebmcli.checkpoint import write_checkpoint
+from ebmcli.cli.app import app
 from ebmcli.errors import ConfigError, EbmError, InterruptedRun, OutputExistsError, RenderError
 from ebmcli.evaluation.judge import Judge, JudgeConfig
 from ebmcli.registry import Record, edit_registry, read_registry
@@ -202,3 +205,30 @@ def test_a_failed_check_is_an_error_that_names_it_and_the_page() -> None:
 def test_minutes_out_of_range_are_refused() -> None:
     with pytest.raises(ConfigError, match="--minutes"):
         DemoRequest(minutes=0)
+
+
+@pytest.mark.parametrize(("passed", "status"), [(True, 0), (False, 1)])
+def test_the_command_ends_with_where_to_go_on_and_fails_with_its_checks(
+    passed: bool, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(request: DemoRequest, narrator: Any) -> Demo:
+        with narrator.step(4, "generate"):
+            pass
+        return Demo(request=request, checks=[Check("pictures", "9 %", "75 %", passed)])
+
+    monkeypatch.setattr(subject, "run_demo", run)
+    done = CliRunner().invoke(app, ["demo", "--out", "here"])
+    assert done.exit_code == status, done.output
+    last = done.stdout.splitlines()[-3:]
+    assert [line.split()[0] for line in last] == ["report:", "next:", "yours:"]
+    assert 'ebm generate "old and male and not wavy" -n 16' in last[1]
+    assert "[4/7] generate" in done.stderr
+    assert ("1 of 1 checks failed" in done.stderr) is not passed
+
+
+def test_json_is_one_document_on_stdout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "run_demo", lambda request, narrator: Demo(request=request))
+    done = CliRunner().invoke(app, ["demo", "--json"])
+    document = json.loads(done.stdout)
+    assert document["passed"] is True
+    assert [step["step"] for step in document["steps"]] == list(subject.TITLES)

@@ -15,6 +15,7 @@ from ebmcli.core.composition import (
 from ebmcli.core.concepts import PosteriorConcept
 from ebmcli.core.energy import NoisyEnergy
 from ebmcli.core.expression import And, Expression, Literal, concept_names
+from ebmcli.core.gaussian import GaussianEnergy
 from ebmcli.core.logic import Formula, compile_formula
 from ebmcli.errors import UsageError
 from ebmcli.registry import Registry
@@ -29,6 +30,7 @@ class Composed:
 
     energy: NoisyEnergy  # E_f(x, sigma), nats
     log_probability: NoisyEnergy  # log P(f | x, sigma), nats, (B,)
+    gaussian: GaussianEnergy  # of the space; chains start from it
     concepts: dict[str, Concept]
     size: int  # pixels per side
     digests: dict[str, str]  # "base scenes-64" or "concept color" -> sha256
@@ -55,7 +57,7 @@ def compose(
     if logic == "paper":
         names = tuple(concept_names(formula.expression))
     concepts = load_concepts(registry, names, device=device)
-    base, digests = _base(registry, concepts, device)
+    base, gaussian, digests = _base(registry, concepts, device)
     digests |= {f"concept {name}": registry.get("concept", name).sha256 for name in concepts}
     remembered = {name: Remembered(concept) for name, concept in concepts.items()}
     if logic == "paper":
@@ -82,6 +84,7 @@ def compose(
     return Composed(
         energy=energy,
         log_probability=probability,
+        gaussian=gaussian,
         concepts=concepts,
         size=first.config.size,
         digests=digests,
@@ -110,14 +113,15 @@ def once_per_input(function: NoisyEnergy) -> NoisyEnergy:
 
 def _base(
     registry: Registry, concepts: Mapping[str, Concept], device: torch.device
-) -> tuple[NoisyEnergy, dict[str, str]]:
-    """E0 of a formula: the mean of the concepts' own ones, or the base they were trained on.
+) -> tuple[NoisyEnergy, GaussianEnergy, dict[str, str]]:
+    """E0 of a formula, and its Gaussian: the concepts' own, or those of the base they share.
 
-    A plain sum of conditional energies would count the energy of the space once per concept.
+    Of several own ones the mean is taken: a plain sum of conditional energies would count the energy of the space once per concept.
     """
     own = [c for c in concepts.values() if not isinstance(c, PosteriorConcept)]
     if len(own) == len(concepts):
-        return once_per_input(_mean([c.unconditional for c in own])), {}
+        mean = _mean([c.unconditional for c in own])
+        return once_per_input(mean), own[0].own_gaussian, {}
     records = [registry.get("concept", name) for name in concepts]
     names = sorted({record.base for record in records if record.base})
     if len(names) != 1:
@@ -126,7 +130,7 @@ def _base(
         raise UsageError(f"the concepts of a formula share one base, found {found}", hint=hint)
     loaded = load_base(registry, names[0], device=device)
     digest = registry.get("base", names[0]).sha256
-    return once_per_input(loaded.energy), {f"base {names[0]}": digest}
+    return once_per_input(loaded.energy), loaded.gaussian, {f"base {names[0]}": digest}
 
 
 def _mean(energies: list[Callable[[Tensor, Tensor], Tensor]]) -> NoisyEnergy:

@@ -198,13 +198,10 @@ class _Work:
         size = self.composed.size
         own = [(seed + attempt * ATTEMPT_STRIDE) % N_SEEDS for seed in seeds]
         noise = SeededNoise(own, (3, size, size))
-        x = self.sigmas[0] * noise.draw()
-        if self.request.start_image is not None:
-            picture = torch.from_numpy(read_image(self.request.start_image, size))
-            x = x + to_intensity(picture[None])
+        x = self._start(noise)
         chain = annealed_chain(
             self.composed.energy,
-            x.to(self.device),
+            x,
             self.sigmas,
             noise,
             n_corrector=self.request.n_corrector,
@@ -220,6 +217,14 @@ class _Work:
             if self.progress:
                 self.progress(done + state.level + 1, n_chunks * len(self.sigmas))
         return _Batch(last.cpu(), self._probability(last), frames)
+
+    def _start(self, noise: SeededNoise) -> Tensor:
+        """States at the highest level: samples of the Gaussian base, or a picture with noise."""
+        fresh = noise.draw().to(self.device)
+        if self.request.start_image is None:
+            return self.composed.gaussian.noised_sample(fresh, self.sigmas[0])
+        picture = torch.from_numpy(read_image(self.request.start_image, self.composed.size))
+        return to_intensity(picture[None]).to(self.device) + self.sigmas[0] * fresh
 
     def _probability(self, x: Tensor) -> Tensor:
         """P(f | x) of finished pictures, under a little noise as the concepts know it."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from ebmcli.core.base_energy import BaseEnergy
 from ebmcli.core.concepts import PosteriorConcept
 from ebmcli.core.energy import NoisyEnergy
+from ebmcli.core.gaussian import GaussianEnergy
 from ebmcli.core.images import to_bytes
 from ebmcli.core.samplers import SeededNoise, annealed_chain, noise_levels
 from ebmcli.evaluation.truth import PRESENT
@@ -30,6 +31,7 @@ CORRECT_FROM = 0.3  # intensity; as in generate
 
 def object_share(
     energy: NoisyEnergy,
+    gaussian: GaussianEnergy,
     registry: Registry,
     space: str,
     *,
@@ -53,7 +55,9 @@ def object_share(
         parts = []
         for start in range(seed, seed + n, BATCH):
             seeds = range(start, min(start + BATCH, seed + n))
-            images = draw_plain(energy, seeds, size=size, n_corrector=n_corrector, device=device)
+            images = draw_plain(
+                energy, gaussian, seeds, size=size, n_corrector=n_corrector, device=device
+            )
             parts.append(images)
             if progress:
                 progress(index * n + start - seed + len(seeds), n * len(correctors))
@@ -64,6 +68,7 @@ def object_share(
 
 def draw_plain(
     energy: NoisyEnergy,
+    gaussian: GaussianEnergy,
     seeds: Sequence[int],
     *,
     size: int,
@@ -74,7 +79,7 @@ def draw_plain(
     """Pictures of one energy as they come, uint8 (B, S, S, 3): one draw per seed, none rejected."""
     sigmas = [float(level) for level in noise_levels(n_levels)]
     noise = SeededNoise(list(seeds), (3, size, size))
-    x = (sigmas[0] * noise.draw()).to(device)
+    x = gaussian.noised_sample(noise.draw().to(device), sigmas[0])
     chain = annealed_chain(
         energy, x, sigmas, noise, n_corrector=n_corrector, corrector_from=CORRECT_FROM
     )

@@ -128,7 +128,14 @@ def _samples(
             seeds = range(first, min(first + CHAIN_BATCH, n))
             size = base.config.size
             parts.append(
-                draw_plain(base.energy, seeds, size=size, n_corrector=n_corrector, device=device)
+                draw_plain(
+                    base.energy,
+                    base.gaussian,
+                    seeds,
+                    size=size,
+                    n_corrector=n_corrector,
+                    device=device,
+                )
             )
             if progress:
                 progress(first + len(seeds), n)

@@ -17,6 +17,7 @@ from ebmcli.checkpoint import write_checkpoint
 from ebmcli.core.base_energy import BaseEnergy
 from ebmcli.core.concepts import PosteriorConcept
 from ebmcli.core.factors import Factor
+from ebmcli.core.gaussian import GaussianEnergy
 from ebmcli.core.images import TrainingImages
 from ebmcli.core.networks import parameter_count
 from ebmcli.datasets.hdf5 import DatasetInfo, read_images, read_labels
@@ -231,16 +232,26 @@ def finished(
 def _object_share(
     plan: Plan, network: BaseEnergy | Concept, base: BaseEnergy | None
 ) -> dict[str, float] | None:
-    """The honest test: a base by itself, a concept asked for one of its values."""
-    registry = read_registry(plan.request.registry)
+    """The honest test: a base by itself, a concept asked for its values in turn."""
     return object_share(
         unconditional_or_one_value(network, base),
-        registry,
+        _gaussian(network, base),
+        read_registry(plan.request.registry),
         plan.info.space,
         size=plan.info.size,
         n=N_DRAWN,
         device=plan.device,
     )
+
+
+def _gaussian(network: BaseEnergy | Concept, base: BaseEnergy | None) -> GaussianEnergy:
+    """The Gaussian from which an energy's chains start."""
+    if isinstance(network, BaseEnergy):
+        return network.gaussian
+    if isinstance(network, PosteriorConcept):
+        assert base is not None
+        return base.gaussian
+    return network.own_gaussian
 
 
 def provenance(plan: Plan, network: nn.Module, seconds: float) -> dict[str, Any]:

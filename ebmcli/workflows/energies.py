@@ -116,7 +116,8 @@ def _base(
 ) -> tuple[NoisyEnergy, GaussianEnergy, dict[str, str]]:
     """E0 of a formula, and its Gaussian: the concepts' own, or those of the base they share.
 
-    Of several own ones the mean is taken: a plain sum of conditional energies would count the energy of the space once per concept.
+    Of several own ones the mean is taken: a plain sum of conditional energies would count the
+    energy of the space once per concept.
     """
     own = [c for c in concepts.values() if not isinstance(c, PosteriorConcept)]
     if len(own) == len(concepts):

@@ -12,7 +12,8 @@ RegistryPath = Annotated[Path | None, typer.Option("--registry", help="registry.
 
 def evaluate(
     targets: Annotated[
-        list[str], typer.Argument(help="single, conjunction, inference, or formulas.")
+        list[str],
+        typer.Argument(help="single, conjunction, inference, formulas; color=? for any."),
     ],
     n: Annotated[int, typer.Option("-n", help="Pictures per row and seed.")] = 500,
     seeds: Annotated[int, typer.Option(help="Seeds, whose spread gives the error.")] = 3,

@@ -19,7 +19,7 @@ import torch
 
 import ebmcli
 from ebmcli.checkpoint import write_bytes
-from ebmcli.core.expression import NAME
+from ebmcli.core.expression import KEYWORDS, NAME
 from ebmcli.errors import (
     ConfigError,
     FileFormatError,
@@ -31,11 +31,11 @@ from ebmcli.errors import (
 )
 from ebmcli.registry import Registry
 from ebmcli.workflows.device import resolve_device
-from ebmcli.workflows.formulas import formula_of
+from ebmcli.workflows.formulas import formula_of, space_of
 from ebmcli.workflows.generate import GenerateRequest
 from ebmcli.workflows.judging import judge_record, load_judge, load_reference
 from ebmcli.workflows.scoring import Draw, Scorer
-from ebmcli.workflows.suites import SUITES, Case, suite_cases
+from ebmcli.workflows.suites import SUITES, Case, groups, named, suite_cases
 
 FORMAT, VERSION = "ebm-eval", 1
 MAX_SEED = 4000  # seeds of pictures stay below 2^32
@@ -150,12 +150,25 @@ def list_cases(request: EvalRequest, registry: Registry) -> list[Case]:
     for target in request.targets:
         if target not in SUITES:
             _check_word(target, registry)
-            _, space = formula_of(registry, target)
+            space = _space_of_template(target, registry)
             cases.append(Case(suite="formula", space=space, template=target))
             continue
         for space in _spaces(request, registry):
             cases += suite_cases(target, space, registry.factors(space))
     return list(dict.fromkeys(cases))
+
+
+def _space_of_template(target: str, registry: Registry) -> str:
+    """The space of a formula; in ``color=?`` any value is tried, to check all the rest.
+
+    Raises:
+        ExpressionError, UnknownNameError: The formula is wrong.
+    """
+    if "=?" not in target:
+        return formula_of(registry, target)[1]
+    space = space_of(registry, [name for name in named(target) if name not in KEYWORDS])
+    first, _ = groups(target, registry.factors(space), n=1, seed=0)[0]
+    return formula_of(registry, first)[1]
 
 
 def _check_word(target: str, registry: Registry) -> None:

@@ -81,6 +81,16 @@ def test_damaged_weights_are_not_bundled(filled: Path, tree: Path) -> None:
         script.bundle(tree, filled, [], [])
 
 
+def test_a_command_that_does_not_tell_what_was_done_is_reported(
+    register: Callable[..., Record], registry_path: Path, tree: Path
+) -> None:
+    provenance = {"command": "ebm train-base scenes-64 --steps 15000", "steps": 12000}
+    register("base", "scenes-64", provenance=provenance)
+    script.bundle(tree, registry_path, [], [])
+    (problem,) = script.disagreements(tree)
+    assert "--steps 15000, 12000 were done" in problem
+
+
 def test_paths_of_the_machine_are_cut_from_the_record(
     register: Callable[..., Record], registry_path: Path, tree: Path
 ) -> None:

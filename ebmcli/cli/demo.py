@@ -15,7 +15,9 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for data, pictures and report.")] = Path(
         "demo-out"
     ),
-    minutes: Annotated[float, typer.Option(help="Time to train each of two concepts.")] = 1.0,
+    minutes: Annotated[
+        float, typer.Option(help="Training of each concept; 1 is 1,000 updates.")
+    ] = 1.0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what an earlier demo left.")
     ] = False,

@@ -55,6 +55,7 @@ MADE = (
     "report.html",
 )
 WORKERS = 2
+UPDATES = 1000  # per minute asked for, as two cores do them; a count, so that load changes nothing
 BUNDLED_RIGHT, FRESH_RIGHT = 0.75, 0.6  # shares of pictures, by the judge; chosen
 HELD_OUT, AGREED = 0.9, 0.9  # accuracy of the fresh concept; share of values read back
 
@@ -64,7 +65,7 @@ class DemoRequest:
     """What ``ebm demo`` was asked for; the last four are for tests."""
 
     out: Path = Path("demo-out")
-    minutes: float = 1.0  # per concept
+    minutes: float = 1.0  # per concept, on two cores
     overwrite: bool = False
     source: Path = BUNDLED
     n: int = 16  # pictures per formula
@@ -74,6 +75,11 @@ class DemoRequest:
     def __post_init__(self) -> None:
         if not 0 < self.minutes <= 60:
             raise ConfigError(f"--minutes is above 0 and at most 60, got {self.minutes:g}")
+
+    @property
+    def n_steps(self) -> int:
+        """Updates of each training."""
+        return max(1, round(UPDATES * self.minutes))
 
     @property
     def command(self) -> str:
@@ -225,7 +231,7 @@ def learn(demo: Demo, narrator: Narrator) -> None:
         narrator.say(f"no OpenGL, so steps 1 to 3 are left out: {demo.no_opengl}")
         return
     fresh = partial(
-        steps.fresh_request, data=demo.data, registry=demo.registry, minutes=request.minutes
+        steps.fresh_request, data=demo.data, registry=demo.registry, n_steps=request.n_steps
     )
     with timed(demo, narrator, 2) as advance:
         wanted = fresh("hue", "color")

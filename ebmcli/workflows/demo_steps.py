@@ -79,12 +79,12 @@ def digests(registry: Registry, records: Sequence[Record]) -> dict[str, str]:
 
 
 def fresh_request(
-    name: str, factor: str, *, data: Path, registry: Path, minutes: float, to: str = ""
+    name: str, factor: str, *, data: Path, registry: Path, n_steps: int, to: str = ""
 ) -> TrainRequest:
     """How the demo trains a concept of its own; with ``to``, beside a frozen one."""
     words = ["ebm", "add-concept" if to else "train", name, "--data", str(data)]
     words += ["--to", to] if to else []
-    words += ["--factor", factor, "--minutes", f"{minutes:g}"]
+    words += ["--factor", factor, "--steps", str(n_steps)]
     words += [word for text in SETTINGS for word in ("--set", text)]
     words += ["--registry", str(registry)]
     return TrainRequest(
@@ -92,7 +92,7 @@ def fresh_request(
         data=data,
         registry=registry,
         factor=factor,
-        minutes=minutes,
+        steps=n_steps,
         assignments=SETTINGS,
         command=shlex.join(words),
     )

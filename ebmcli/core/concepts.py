@@ -97,7 +97,7 @@ class ConditionalConcept(nn.Module):
     """E(x, sigma | c) = E_G + (r sqrt(v) / sigma^2) f(u, w, sigma, c), and c may be "none".
 
     The paper's setting: nothing is shared. The condition enters by gains and biases of every
-    block and, for positions and scalars, as maps beside the image.
+    block and, for positions, as maps beside the image.
 
     Args:
         factor: The factor.

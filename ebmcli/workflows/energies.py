@@ -17,6 +17,7 @@ from ebmcli.core.energy import NoisyEnergy
 from ebmcli.core.expression import And, Expression, Literal, concept_names
 from ebmcli.core.gaussian import GaussianEnergy
 from ebmcli.core.logic import Formula, compile_formula
+from ebmcli.core.targets import cell_weights, label_tensor
 from ebmcli.errors import UsageError
 from ebmcli.registry import Registry
 from ebmcli.workflows.loading import Concept, load_base, load_concepts
@@ -147,10 +148,10 @@ def _conjunction_ratio(formula: Formula, concepts: Mapping[str, Concept]) -> Noi
         return None
     targets = []
     for part in parts:
-        table = formula.tables[part.name]
-        row = table.truths.index((True,))
-        weights = torch.tensor(table.membership[row], device=concepts[part.name].log_prior.device)
-        targets.append((concepts[part.name], weights / weights.sum(), part.weight))
+        concept = concepts[part.name]
+        labels = label_tensor(concept.factor, "yes" if part.value is None else part.value)
+        weights = cell_weights(concept.factor, labels)[0].to(concept.log_prior.device)
+        targets.append((concept, weights, part.weight))  # weights as in training
 
     def ratio(x: Tensor, sigma: Tensor) -> Tensor:
         return torch.stack(

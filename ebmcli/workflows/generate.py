@@ -73,12 +73,15 @@ class GenerateRequest:
         if not 0 <= self.seed <= N_SEEDS - self.n:
             raise ConfigError(f"seeds are between 0 and 2^32 - 1, got --seed {self.seed}")
 
-    @property
-    def n_corrector(self) -> int:
-        """Langevin steps per noise level above the corrector's lowest."""
+    def n_corrector(self, n_concepts: int) -> int:
+        """Langevin steps per noise level at which pictures are corrected.
+
+        The energy of one concept is nearly that of its noised pictures; that of several is not, and
+        the corrector makes it so (measured for color & position: 63 % right with 2, 85 % with 6).
+        """
         if self.corrector_steps is not None:
             return self.corrector_steps
-        return {"auto": 2, "heun": 0, "langevin": 8}[self.sampler]
+        return {"auto": 2 if n_concepts == 1 else 6, "heun": 0, "langevin": 8}[self.sampler]
 
     @property
     def power(self) -> float:
@@ -177,7 +180,8 @@ class _Work:
         self._notes: dict[float, list[tuple[Tensor, Tensor]]] = {}  # by noise level
         self.sigmas = self._levels()
         corrected = sum(sigma >= CORRECT_FROM for sigma in self.sigmas)
-        self.n_calls = 2 * len(self.sigmas) - 1 + request.n_corrector * corrected
+        self.n_corrector = request.n_corrector(len(composed.concepts))
+        self.n_calls = 2 * len(self.sigmas) - 1 + self.n_corrector * corrected
 
     def _levels(self) -> list[float]:
         highest = SIGMA_MAX if self.request.start_image is None else self.request.start_noise
@@ -204,7 +208,7 @@ class _Work:
             x,
             self.sigmas,
             noise,
-            n_corrector=self.request.n_corrector,
+            n_corrector=self.n_corrector,
             corrector_from=CORRECT_FROM,
         )
         frames, last = [], x

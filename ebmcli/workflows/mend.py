@@ -6,6 +6,7 @@ those that will be used, with their corrector.
 """
 
 import copy
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,6 +32,7 @@ from ebmcli.workflows.train import Trained, finished, load_images
 DEFAULT_STEPS = 2000  # updates
 LEARNING_RATE = 2e-4  # a tenth of training's: the energy is nearly right
 CHAIN_BATCH = 32
+SAMPLES = "samples.safetensors"  # in the run's folder
 
 Progress = Callable[[int, int], None]
 
@@ -97,14 +99,17 @@ def _plan(request: TrainRequest) -> Plan:
 
 def _run(plan: Plan, *, source: str) -> Run:
     request = plan.request
-    words = f"ebm mend-base {request.name} --data {request.data} --registry {request.registry}"
+    words = ["ebm", "mend-base", request.name, "--data", str(request.data)]
+    words += ["--registry", str(request.registry), "--steps", str(plan.settings.training.n_steps)]
     config: dict[str, Any] = plan.to_dict() | {
         "autocast": resolve_precision(request.precision, plan.device),
         "source": source,
-        "resume_command": f"{words} --steps {plan.settings.training.n_steps} --resume",
+        "resume_command": shlex.join([*words, "--resume"]),
     }
     run = Run(folder=plan.folder, name=request.name, space=plan.info.space, config=config)
     run = open_run(run, resume=request.resume, overwrite=not request.resume)
+    if not request.resume:
+        (run.folder / SAMPLES).unlink(missing_ok=True)
     if run.config["source"] != source:
         raise ConfigError(f"the run mended another {request.name}", hint="leave --resume out")
     return run
@@ -119,7 +124,7 @@ def _samples(
     progress: Progress | None,
 ) -> Tensor:
     """Pictures of the base's own chains, uint8 (n, S, S, 3); kept in the run's folder."""
-    path = run.folder / "samples.safetensors"
+    path = run.folder / SAMPLES
     if path.is_file():
         return read_checkpoint(path, kind="run")[0]["images"]
     parts = []

@@ -58,9 +58,7 @@ class UnknownNameError(UsageError):
         suggestion = nearest(name, known)
         listing = ", ".join(known) if known else "none"
         meant = f"did you mean {suggestion!r}? " if suggestion else ""
-        super().__init__(
-            f"unknown {kind} {name!r}{where}", hint=hint or f"{meant}known: {listing}"
-        )
+        super().__init__(f"unknown {kind} {name!r}{where}", hint=hint or f"{meant}known: {listing}")
         self.kind, self.name, self.known, self.suggestion = kind, name, list(known), suggestion
 
 
@@ -101,9 +99,7 @@ class OutputExistsError(EbmError):
     """The output exists and was not to be overwritten."""
 
     def __init__(self, path: Path | str, *, hint: str | None = None) -> None:
-        super().__init__(
-            f"{path} exists", hint=hint or "add --overwrite, or choose another path"
-        )
+        super().__init__(f"{path} exists", hint=hint or "add --overwrite, or choose another path")
 
 
 class OutputError(EbmError):

@@ -35,7 +35,9 @@ def commands(path: Path) -> list[list[str]]:
 
 def reference() -> dict[str, str]:
     """The help text of every command, from docs/cli.md."""
-    parts = re.split(r"^## (ebm.*)$", (ROOT / "docs/cli.md").read_text(encoding="utf-8"), flags=re.M)
+    parts = re.split(
+        r"^## (ebm.*)$", (ROOT / "docs/cli.md").read_text(encoding="utf-8"), flags=re.M
+    )
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 

@@ -77,12 +77,15 @@ def test_a_page_that_differs_from_its_numbers_is_stale(
     assert text.endswith("\ntail\n")
 
 
-def test_a_mended_base_is_trained_before_it_is_mended() -> None:
+def test_weights_are_made_before_those_that_start_from_them() -> None:
+    first = {"command": "ebm train-base scenes-64 --data scenes-train.h5 --steps 9"}
     provenance = {
-        "command": "ebm mend-base scenes-64 --data scenes-train.h5",
-        "trained": {"command": "ebm train-base scenes-64 --data scenes-train.h5 --steps 9"},
+        "command": "ebm train-base scenes-64 --data scenes-train.h5 --start scenes-64 --steps 5",
+        "start": {"sha256": "sha256:0", "provenance": first},
     }
-    assert [words[1] for words in bundled.commands(provenance)] == ["train-base", "mend-base"]
+    commands = bundled.commands(provenance)
+    assert [words[-1] for words in commands] == ["9", "5"]
+    assert bundled.placed(commands[1], Path("again"))[-1] == "--overwrite"
 
 
 def test_a_recorded_command_is_run_on_data_and_registry_of_the_folder() -> None:

@@ -90,7 +90,7 @@ def generate(
         sys.stdout.buffer.write(png_bytes(drawn, request))
         return
     files = write_pictures(drawn, request, out, gif=gif, trace=trace, overwrite=overwrite)
-    held = int((drawn.probabilities >= 0.5).sum())
+    held = int((drawn.probabilities >= drawn.acceptance).sum())
     if as_json:
         print_json(
             {

@@ -17,6 +17,9 @@ Steps = Annotated[int | None, typer.Option(help="Updates, instead of --minutes."
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", help="key=value, such as learning_rate=0.001.")
 ]
+Start = Annotated[
+    str | None, typer.Option(help="Begin with the weights of this trained entry of the same shape.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Precision = Annotated[str, typer.Option(help="auto (measured), fp32 or bf16.")]
 Seed = Annotated[int, typer.Option(help="Seed of weights, batches and noise.")]
@@ -36,6 +39,7 @@ def train(
     minutes: Minutes = None,
     steps: Steps = None,
     assignments: Assignments = None,
+    start: Start = None,
     device: Device = "auto",
     precision: Precision = "auto",
     seed: Seed = 0,
@@ -51,7 +55,8 @@ def train(
     """
     request = _request(
         name, data, registry, factor=factor, method=method, base=base, minutes=minutes,
-        steps=steps, assignments=tuple(assignments or ()), device=device, precision=precision,
+        steps=steps, assignments=tuple(assignments or ()), start=start, device=device,
+        precision=precision,
         seed=seed, resume=resume, overwrite=overwrite, dry_run=dry_run,
     )  # fmt: skip
     _run(request, kind="concept", dry_run=dry_run, as_json=as_json)
@@ -63,6 +68,7 @@ def train_base(
     minutes: Minutes = None,
     steps: Steps = None,
     assignments: Assignments = None,
+    start: Start = None,
     device: Device = "auto",
     precision: Precision = "auto",
     seed: Seed = 0,
@@ -77,7 +83,8 @@ def train_base(
     Example: ebm train-base scenes-64 --data scenes.h5 --minutes 30
     """
     request = _request(
-        name, data, registry, minutes=minutes, steps=steps, assignments=tuple(assignments or ()),
+        name, data, registry, minutes=minutes, steps=steps, start=start,
+        assignments=tuple(assignments or ()),
         device=device, precision=precision, seed=seed, resume=resume, overwrite=overwrite,
         dry_run=dry_run,
     )  # fmt: skip
@@ -94,6 +101,7 @@ def add_concept(
     minutes: Minutes = None,
     steps: Steps = None,
     assignments: Assignments = None,
+    start: Start = None,
     device: Device = "auto",
     precision: Precision = "auto",
     seed: Seed = 0,
@@ -111,7 +119,8 @@ def add_concept(
 
     request = _request(
         name, data, registry, factor=factor, method=method, base=base, minutes=minutes,
-        steps=steps, assignments=tuple(assignments or ()), device=device, precision=precision,
+        steps=steps, assignments=tuple(assignments or ()), start=start, device=device,
+        precision=precision,
         seed=seed, resume=resume, overwrite=overwrite,
     )  # fmt: skip
     others = tuple(part.strip() for part in to.split(",") if part.strip())
@@ -178,41 +187,3 @@ def _show(trained: Any) -> None:
         headers = ["corrector steps per level", "pictures with an object"]
         table("honest test: the share must not fall", headers, shown)
     message(f"saved {trained.weights} after {trained.seconds:.0f} s")
-
-
-def mend_base(
-    name: Name,
-    data: Data,
-    steps: Steps = None,
-    samples: Annotated[int, typer.Option(help="Pictures drawn from its chains.")] = 1500,
-    corrector_steps: Annotated[int, typer.Option(help="Langevin steps of those chains.")] = 2,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    seed: Seed = 0,
-    resume: Resume = False,
-    as_json: Json = False,
-    registry: RegistryPath = None,
-) -> None:
-    """Mend a base that loses its objects under corrector steps, against its own chains.
-
-    Example: ebm mend-base scenes-64 --data scenes.h5
-    """
-    from ebmcli.cli.console import print_json, progress
-    from ebmcli.workflows.mend import mend_base as mend
-
-    request = _request(
-        name, data, registry, steps=steps, device=device, precision=precision, seed=seed,
-        resume=resume,
-    )  # fmt: skip
-    with progress(f"draw from {name}") as drawing, _training_progress(f"mend {name}") as report:
-        mended = mend(
-            request,
-            n_samples=samples,
-            n_corrector=corrector_steps,
-            report=report,
-            progress=drawing,
-        )
-    if as_json:
-        print_json({"name": name, **mended.record.to_dict()})
-        return
-    _show(mended)

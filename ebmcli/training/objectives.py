@@ -9,12 +9,10 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from ebmcli.core.base_energy import BaseEnergy
 from ebmcli.core.concepts import BothConcept, ConditionalConcept, PosteriorConcept
-from ebmcli.core.gaussian import input_scale
 from ebmcli.core.images import TrainingImages
 from ebmcli.core.objective import (
     SIGMA_MAX,
@@ -27,9 +25,6 @@ from ebmcli.core.objective import (
 from ebmcli.core.targets import cell_weights
 from ebmcli.errors import ConfigError
 from ebmcli.training.loop import Losses, Objective
-
-MEND_SIGMAS = (0.3, 6.0)  # intensity; noise levels at which it is decided what a picture shows
-MEND_WEIGHT = 0.05  # of the contrast beside the denoising loss, chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,49 +54,6 @@ def base_objective(base: BaseEnergy, images: TrainingImages, *, batch_size: int)
         denoised = base.denoise(x, sigma, create_graph=True)
         loss = denoising_loss(denoised, x0, base.gaussian.posterior_scale(sigma)).mean()
         return {"loss": loss, "sigma": sigma.max()}
-
-    return objective
-
-
-def mend_objective(
-    base: BaseEnergy,
-    reference: BaseEnergy,
-    images: TrainingImages,
-    samples: TrainingImages,
-    *,
-    batch_size: int,
-) -> Objective:
-    """Denoising, plus a contrast of noised data with noised pictures of the reference's chains.
-
-        a(x, sigma) = E_ref(x, sigma) - E(x, sigma)
-        contrast = mean softplus(-a(data + sigma n)) + mean softplus(a(sample + sigma n))
-
-    With samples of the reference, the contrast is least where E = E_ref - log(p_data / p_ref): it
-    moves mass between modes, which the denoising loss does not see; that loss keeps the gradients.
-
-    Source: Gutmann and Hyvarinen (2010), noise-contrastive estimation; here the noise is the
-    energy's own past.
-    """
-
-    def ratio(images: TrainingImages, generator: Generator) -> Tensor:
-        x0, _ = images.draw(batch_size, generator=generator)
-        low, high = math.log(MEND_SIGMAS[0]), math.log(MEND_SIGMAS[1])
-        spread = torch.rand(batch_size, generator=generator)
-        sigma = (low + (high - low) * spread).exp().to(x0.device)
-        x = add_noise(x0, sigma, generator=generator)
-        with torch.no_grad():
-            before = reference.correction(x, sigma)
-        scale = base.gaussian.posterior_scale(sigma) * input_scale(sigma) / sigma.square()
-        return scale * (before - base.correction(x, sigma))
-
-    denoising = base_objective(base, images, batch_size=batch_size)
-
-    def objective(generator: Generator) -> Losses:
-        plain = denoising(generator)
-        real, drawn = ratio(images, generator), ratio(samples, generator)
-        contrast = F.softplus(-real).mean() + F.softplus(drawn).mean()
-        loss = plain["loss"] + MEND_WEIGHT * contrast
-        return {**plain, "loss": loss, "denoising": plain["loss"], "contrast": contrast}
 
     return objective
 

@@ -34,6 +34,7 @@ class TrainRequest:
     minutes: float | None = None
     steps: int | None = None
     assignments: tuple[str, ...] = ()  # key=value
+    start: str | None = None  # begin from the weights of this entry of the same kind and shape
     device: str = "auto"
     precision: str = "auto"
     seed: int = 0
@@ -69,6 +70,7 @@ class Plan:
             "factor": self.factor.to_dict() if self.factor else None,
             "method": self.method,
             "base": self.base,
+            "start": self.request.start,
             "seed": self.request.seed,
             "device": str(self.device),
             "folder": str(self.folder),
@@ -100,6 +102,8 @@ def _plan(request: TrainRequest, *, kind: str, method: str) -> Plan:
     refuse_existing(registry, kind, request)
     factor = _factor(request, info) if kind == "concept" else None
     base = _base(request, registry, info.space) if kind == "concept" else None
+    if request.start is not None:
+        registry.get("base" if kind == "base" else "concept", request.start)
     settings = changed(default_settings(method, size=info.size), request.assignments)
     if request.steps is not None:
         training = replace(settings.training, n_steps=request.steps)

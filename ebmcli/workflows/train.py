@@ -22,7 +22,7 @@ from ebmcli.core.images import TrainingImages
 from ebmcli.core.networks import parameter_count
 from ebmcli.datasets.hdf5 import DatasetInfo, read_images, read_labels
 from ebmcli.errors import ConfigError, InterruptedRun
-from ebmcli.registry import Record, edit_registry, read_registry
+from ebmcli.registry import Record, Registry, edit_registry, read_registry
 from ebmcli.training.loop import Objective, StepReport, TrainingState
 from ebmcli.workflows.builders import (
     Built,
@@ -32,7 +32,7 @@ from ebmcli.workflows.builders import (
 )
 from ebmcli.workflows.device import resolve_precision
 from ebmcli.workflows.honesty import object_share, unconditional_or_one_value
-from ebmcli.workflows.loading import Concept, load_base
+from ebmcli.workflows.loading import Concept, load_base, load_concept
 from ebmcli.workflows.plans import Plan, refuse_existing, resume_command, steps_set
 from ebmcli.workflows.runs import Run, open_run, refuse_unfinished, save_config, train_to_end
 from ebmcli.workflows.settings import Settings, changed
@@ -77,15 +77,44 @@ def train(plan: Plan, *, report: Callable[[StepReport], None]) -> Trained:
     run, plan = _opened(plan, images, base)
     autocast = bool(run.config["autocast"])
     built = _build(plan, images, base, autocast=autocast)
+    if plan.request.start is not None and not plan.request.resume:
+        start_from(built.network, registry, plan)
     state = TrainingState(built.network, plan.settings.training, seed=plan.request.seed)
     train_to_end(run, state, built.objective, plan.settings.training, report=report)
     state.use_average()
     seconds = time.monotonic() - start
     try:
-        return finished(plan, built.network, held, base, seconds)
+        history = started_from(registry, plan)
+        return finished(plan, built.network, held, base, seconds, history=history)
     except KeyboardInterrupt as error:
         problem = "interrupted while the result was measured; the training is done and saved"
         raise InterruptedRun(problem, hint=run.resume_hint) from error
+
+
+def start_from(network: nn.Module, registry: Registry, plan: Plan) -> None:
+    """Fill fresh weights with those of a trained entry, to train it further or to transfer it.
+
+    Raises:
+        ConfigError: It has another shape.
+    """
+    name = str(plan.request.start)
+    whole = plan.kind == "base"
+    source = load_base(registry, name) if whole else load_concept(registry, name)
+    try:
+        network.load_state_dict(source.state_dict())
+    except RuntimeError as error:
+        hint = "give --set the settings it was trained with, or leave --start out"
+        raise ConfigError(
+            f"{name} has another shape than {plan.request.name}", hint=hint
+        ) from error
+
+
+def started_from(registry: Registry, plan: Plan) -> dict[str, Any]:
+    """For the record: which weights a run began with, and how those were trained."""
+    if plan.request.start is None:
+        return {}
+    source = registry.get("base" if plan.kind == "base" else "concept", plan.request.start)
+    return {"start": {"sha256": source.sha256, "provenance": source.provenance}}
 
 
 def _opened(plan: Plan, images: TrainingImages, base: BaseEnergy | None) -> tuple[Run, Plan]:

@@ -22,7 +22,6 @@ from ebmcli.training.objectives import (
     base_objective,
     both_objective,
     conditional_objective,
-    mend_objective,
     posterior_objective,
     spread_noise_levels,
 )
@@ -119,14 +118,6 @@ def test_the_gap_does_not_pull_the_posterior() -> None:
         assert first is not None
         assert second is not None
         assert torch.equal(first, second)
-
-
-def test_mending_trains_the_base_and_not_its_reference() -> None:
-    base, reference = random_base(seed=0), random_base(seed=1)
-    objective = mend_objective(base, reference, squares(), squares(seed=1), batch_size=4)
-    assert "contrast" in objective(seeded())
-    assert trained_by(objective, base)
-    assert all(parameter.grad is None for parameter in reference.parameters())
 
 
 def test_the_losses_of_a_posterior_are_those_computed_by_hand() -> None:

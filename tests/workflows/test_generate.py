@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from squares import COLOR, SPACE, TALL, WIDTH, draw_squares, put_concept, random_registry
+from squares import COLOR, FACTORS, SPACE, TALL, WIDTH, draw_squares, put_concept, random_registry
 from torch import Tensor
 
 from ebmcli.core.base_energy import BaseEnergy
 from ebmcli.core.concepts import PosteriorConcept
+from ebmcli.core.expression import parse
 from ebmcli.core.images import to_bytes
+from ebmcli.core.logic import compile_formula
 from ebmcli.errors import (
     ConfigError,
     DeviceError,
@@ -25,7 +27,13 @@ from ebmcli.errors import (
 from ebmcli.pictures import write_png
 from ebmcli.registry import Registry, read_registry
 from ebmcli.workflows import generate
-from ebmcli.workflows.generate import ATTEMPT_STRIDE, Drawn, GenerateRequest, draw_pictures
+from ebmcli.workflows.generate import (
+    ATTEMPT_STRIDE,
+    Drawn,
+    GenerateRequest,
+    acceptance,
+    draw_pictures,
+)
 
 
 @pytest.fixture(scope="module")
@@ -274,3 +282,12 @@ def test_an_absent_device_is_refused(registry: Registry, monkeypatch: pytest.Mon
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(DeviceError, match="absent"):
         draw_pictures(ask(device="cuda"), registry)
+
+
+@pytest.mark.parametrize(
+    ("source", "least"),
+    [("tall", 0.5), ("color=red & ~tall", 0.5), ("size=0.4", 0.25), ("size>0.4", 0.5),
+     ("tall & position=(0.5,0)", 0.125), ("position=(0.5,0) | position=(0.5,0)", 0.125)],
+)  # fmt: skip
+def test_a_point_of_a_number_is_accepted_at_half_the_probability(source: str, least: float) -> None:
+    assert acceptance(compile_formula(parse(source), FACTORS)) == least

@@ -40,6 +40,7 @@ def drawn() -> Drawn:
         probabilities=np.array([0.25, 1.0]),
         seeds=[41, 42],
         attempts=[3, 1],
+        acceptance=0.5,
         first_accepted=0.5,
         seconds=0.1,
         n_energy_calls=7,

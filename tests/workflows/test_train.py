@@ -257,3 +257,23 @@ def test_a_short_training_beats_the_gaussian_of_the_space(tmp_path: Path) -> Non
     assert all(learned[sigma] < plain[sigma] for sigma in (0.1, 0.2, 0.4, 0.8, 1.6, 3.2))
     for sigma in (0.4, 0.8, 1.6):  # where it is decided what is seen; measured: 23 to 33 % less
         assert learned[sigma] < 0.85 * plain[sigma]
+
+
+def test_a_run_begins_with_the_weights_of_another_and_says_so(ask: Any, registry: Path) -> None:
+    """With a learning rate of almost nothing the weights stay what they were."""
+    first = go(ask())
+    still = (*TINY, "learning_rate=1e-12")
+    again = go(ask(name="hue", factor="color", start="color", seed=5, assignments=still))
+    before = load_concept(read_registry(registry), "color").state_dict()
+    after = load_concept(read_registry(registry), "hue").state_dict()
+    for name, tensor in before.items():
+        torch.testing.assert_close(after[name], tensor)
+    begun = again.record.provenance["start"]
+    assert begun == {"sha256": first.record.sha256, "provenance": first.record.provenance}
+
+
+def test_other_shapes_cannot_be_begun_with(ask: Any) -> None:
+    go(ask())
+    wider = (*TINY, "widths=4,16")
+    with pytest.raises(ConfigError, match="another shape"):
+        go(ask(name="hue", factor="color", start="color", assignments=wider))

@@ -116,7 +116,8 @@ def test_help_does_not_load_torch() -> None:
     """In a fresh process: what `ebm --help` leaves in sys.modules."""
     program = (
         "import sys\nfrom typer.testing import CliRunner\nfrom ebmcli.cli.app import app\n"
-        "result = CliRunner().invoke(app, ['--help'])\nassert result.exit_code == 0, result.output\n"
+        "result = CliRunner().invoke(app, ['--help'])\n"
+        "assert result.exit_code == 0, result.output\n"
         "heavy = {'torch', 'numpy', 'mujoco', 'h5py', 'PIL', 'lark'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

@@ -26,6 +26,8 @@ def demo(
     """Render, train, add, generate, infer and check, in about six minutes on two cores.
 
     Works on a copy of the bundled registry; yours is not touched. Exit status 1 if a check fails.
+
+    Example: ebm demo --out demo-out
     """
     from ebmcli.cli.console import print_json, result
     from ebmcli.workflows.demo import DemoRequest, run_demo

@@ -30,9 +30,9 @@ def document() -> dict[str, Any]:
     """Two formulas and two inferences."""
     return {
         "rows": [
-            row("single", "color=?", 0.90),
-            row("formula", "color=red | color=blue", 0.7999),
-            row("inference", "color", 0.96),
+            row("single", "color=?", 0.95),
+            row("formula", "color=red | color=blue", 0.8999),
+            row("inference", "color", 0.98),
             row("inference", "position", 0.5, mae=estimate(0.06)),
         ],
         "settings": {"n": 100, "seeds": [0, 1, 2]},
@@ -49,10 +49,10 @@ def test_an_aim_is_met_by_the_mean_and_nothing_is_rounded_up(document: dict[str,
 
 def test_tables_show_errors_aims_and_misses(document: dict[str, Any]) -> None:
     short = results.short_table({"scenes-64": document})
-    assert "| `color=?` (scenes-64) | 90.0 ± 1.0 % | 90 % | met |" in short
+    assert "| `color=?` (scenes-64) | 95.0 ± 1.0 % | 95 % | met |" in short
     assert "color=red \\| color=blue" in short
     assert "2 of 4 aims are met" in short
-    assert "0.0600 ± 0.0100 | error 0.05 | missed" in short
+    assert "0.0600 ± 0.0100 | error 0.03 | missed" in short
     page = results.long_page({"scenes-64": document})
     assert "ebm eval single" in page
     assert "j on clean held-out pictures: color accuracy 1" in page

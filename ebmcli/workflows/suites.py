@@ -15,6 +15,7 @@ from ebmcli.core.factors import Factor, Value
 
 SUITES = ("single", "conjunction", "inference")
 N_GROUPS = 20  # values that a row with numbers or several concepts draws per seed; chosen
+MIN_GROUP = 5  # pictures of one formula; fewer would make chains of many batches of one
 INNER = 0.9  # of the range of a position: places whose object is wholly in the picture
 CONJUNCTIONS: dict[str, tuple[str, ...]] = {  # by recipe
     "scenes": (
@@ -69,7 +70,7 @@ def groups(
     """Formulas and how many pictures of each, n in all.
 
     A formula as typed is one group. One open concept with names cycles through all of them; other
-    templates draw N_GROUPS times, uniformly and independently.
+    templates draw up to N_GROUPS times, uniformly and independently.
     """
     open_names = _OPEN.findall(template)
     if not open_names:
@@ -79,8 +80,9 @@ def groups(
     if len(open_names) == 1 and first.names:
         values: list[Sequence[Value]] = [[name] for name in first.names]
     else:
+        n_groups = max(1, min(N_GROUPS, n // MIN_GROUP))
         values = [
-            [draw_value(factors[name], source) for name in open_names] for _ in range(N_GROUPS)
+            [draw_value(factors[name], source) for name in open_names] for _ in range(n_groups)
         ]
     values = values[:n]
     counts = [n // len(values) + (i < n % len(values)) for i in range(len(values))]

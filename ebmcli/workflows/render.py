@@ -156,7 +156,8 @@ def render_dataset(
         with DatasetWriter(settings.info(path), resume=resume, overwrite=overwrite) as writer:
             yield writer.n_written
             chunk = chunk_size(settings.size)
-            indices = range(writer.n_written // chunk, -(-settings.n_images // chunk))
+            n_done = -(-writer.n_written // chunk)  # the last chunk may be a short one
+            indices = range(n_done, -(-settings.n_images // chunk))
             jobs = [(settings, index) for index in indices]
             with closing(spawned_map(render_chunk, jobs, workers=workers)) as chunks:
                 for images, labels in chunks:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ebmcli.core.expression import parse
-from ebmcli.datasets.hdf5 import partial_path, read_images, read_info, read_labels
+from ebmcli.datasets.hdf5 import DatasetWriter, partial_path, read_images, read_info, read_labels
 from ebmcli.errors import ConfigError, InterruptedRun, OutputExistsError, UnknownNameError
 from ebmcli.workflows import render
 from ebmcli.workflows.render import RenderSettings, plan_dataset, render_dataset
@@ -108,6 +108,16 @@ def test_a_killed_run_is_resumed_to_the_same_bytes(whole, tmp_path):
     assert done[0] in (500, 620)
     assert sha256(path) == sha256(whole)
     assert not partial_path(path).exists()
+
+
+def test_a_run_killed_before_its_file_had_its_name_is_finished(whole, tmp_path):
+    path = tmp_path / "late.h5"
+    with DatasetWriter(settings().info(path), resume=False, overwrite=False) as writer:
+        for index in range(2):
+            writer.write(*render.render_chunk((settings(), index)))
+    assert partial_path(path).exists()
+    assert rendered(settings(), path, resume=True) == [620]
+    assert sha256(path) == sha256(whole)
 
 
 def test_ctrl_c_keeps_what_was_drawn_and_says_how_to_go_on(whole, tmp_path, monkeypatch):

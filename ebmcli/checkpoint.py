@@ -47,6 +47,15 @@ def write_checkpoint(
         OutputError: No permission, no room, or the folder cannot be made.
         ValueError: The header has no such kind or is not plain JSON.
     """
+    data = checkpoint_bytes(tensors, header, half=half)
+    write_bytes(path, data)
+    return bytes_digest(data)
+
+
+def checkpoint_bytes(
+    tensors: Mapping[str, "Tensor"], header: Mapping[str, Any], *, half: bool = False
+) -> bytes:
+    """The content of a checkpoint; arguments and errors as in :func:`write_checkpoint`."""
     from safetensors.torch import save
 
     if header.get("kind") not in KINDS or not isinstance(header.get("space"), str):
@@ -54,9 +63,7 @@ def write_checkpoint(
     whole = {**header, "format": FORMAT, "version": VERSION}
     text = json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False)
     stored = {name: _stored(tensor, half=half) for name, tensor in tensors.items()}
-    data = save(stored, metadata={"ebm": text})
-    write_bytes(path, data)
-    return bytes_digest(data)
+    return save(stored, metadata={"ebm": text})
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -229,7 +229,7 @@ def accepted_at(error: UnexpectedInput, shown: str) -> set[str]:
         return set(error.accepts or error.expected)
     before = parser().parse_interactive(shown[: error.pos_in_stream])
     before.exhaust_lexer()
-    return set(before.accepts())  # type: ignore[no-untyped-call]
+    return set(before.accepts())  # type: ignore[no-untyped-call]  # lark has no type
 
 
 def word_at(shown: str, column: int) -> str:

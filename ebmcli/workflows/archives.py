@@ -23,6 +23,7 @@ from ebmcli.registry import (
     edit_registry,
     registry_from_dict,
 )
+from ebmcli.workflows.keeping import place
 from ebmcli.workflows.registry import mismatch
 
 FORMAT = "ebm-archive"
@@ -91,7 +92,7 @@ def import_archive(
                 old = editor.registry.section(record.kind).get(record.name)
                 if old is not None and old.sha256 == record.sha256:
                     continue
-                record = _placed(editor, record)
+                record = place(editor, record)
                 if old is None or overwrite:
                     write_bytes(editor.registry.file(record), data)
                     written.append(editor.registry.file(record))
@@ -193,15 +194,6 @@ def _renamed(content: list[tuple[Record, bytes]], new: str | None) -> list[tuple
         (replace(record, name=new) if record.kind == "concept" else record, data)
         for record, data in content
     ]
-
-
-def _placed(editor: Editor, record: Record) -> Record:
-    """The record with a file of its own that does not exist yet."""
-    usual = replace(record, file=checkpoint_file(record.name, kind=record.kind))
-    if not editor.registry.file(usual).exists():
-        return usual
-    name = f"{record.name}-{record.sha256.removeprefix('sha256:')[:8]}"
-    return replace(record, file=checkpoint_file(name, kind=record.kind))
 
 
 def _put(editor: Editor, record: Record, *, overwrite: bool) -> None:

@@ -41,7 +41,7 @@ def build_base(
 ) -> Built:
     """A fresh base on the Gaussian of the images."""
     base = BaseEnergy(fit_gaussian(images, settings), settings.trunk)
-    base = base.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    base = base.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's gap
     base.autocast = autocast
     batch_size = settings.training.batch_size
     return Built(base, base_objective(base, images, batch_size=batch_size))
@@ -76,7 +76,7 @@ def build_trained_concept(
     if method != "posterior":
         gaussian = base.gaussian if base is not None else fit_gaussian(images, settings)
     network = build_concept(method, factor, settings.trunk, log_prior=log_prior, gaussian=gaussian)
-    network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's gap
     network.autocast = autocast
     if base is not None:
         base.autocast = autocast

@@ -66,6 +66,6 @@ def convolution_seconds(dtype: torch.dtype) -> float:
     shortest = float("inf")
     for _ in range(6):  # the first also warms up
         start = time.perf_counter()
-        F.conv2d(x, weight, padding=1).sum().backward()  # type: ignore[no-untyped-call]
+        F.conv2d(x, weight, padding=1).sum().backward()  # type: ignore[no-untyped-call]  # torch has no type
         shortest = min(shortest, time.perf_counter() - start)
     return shortest

@@ -12,14 +12,13 @@ import torch
 from torch import Generator, Tensor
 
 import ebmcli
-from ebmcli.checkpoint import write_checkpoint
 from ebmcli.core.factors import Factor
 from ebmcli.datasets.hdf5 import DatasetInfo, read_info
 from ebmcli.errors import ConfigError, OutputExistsError, UsageError
 from ebmcli.evaluation.judge import Judge, JudgeConfig, disturb, judge_losses
 from ebmcli.evaluation.negatives import empty_floors, without_object
 from ebmcli.evaluation.truth import POSITION_TOLERANCE, PRESENT, SCALAR_TOLERANCE
-from ebmcli.registry import Record, edit_registry, read_registry
+from ebmcli.registry import Record, read_registry
 from ebmcli.registry.schema import check_name
 from ebmcli.training.loop import (
     Losses,
@@ -29,6 +28,7 @@ from ebmcli.training.loop import (
     training_run,
 )
 from ebmcli.workflows.judging import BATCH, Labelled, load_labelled, read_all
+from ebmcli.workflows.keeping import keep_trained
 
 N_STEPS = 2500  # updates; chosen
 N_FLOORS = 128  # empty pictures that negatives are made with
@@ -149,8 +149,6 @@ def save_judge(
     provenance: dict[str, Any],
 ) -> Record:
     """Write the weights beside the registry and record them."""
-    folder = request.registry.parent
-    path = folder / "checkpoints" / f"{request.name}.safetensors"
     header = {
         "kind": "judge",
         "space": space,
@@ -158,13 +156,12 @@ def save_judge(
         "factors": [factor.to_dict() for factor in judge.factors.values()],
         "config": judge.config.to_dict(),
     }
-    digest = write_checkpoint(path, judge.state_dict(), header, half=True)
     record = Record(
         kind="judge",
         name=request.name,
         space=space,
-        file=path.relative_to(folder).as_posix(),
-        sha256=digest,
+        file="",
+        sha256="",
         factor=None,
         method=None,
         base=None,
@@ -172,9 +169,9 @@ def save_judge(
         measured=measured,
         provenance=provenance,
     )
-    with edit_registry(request.registry) as editor:
-        editor.put(record, overwrite=request.overwrite)
-    return record
+    return keep_trained(
+        request.registry, record, judge.state_dict(), header, overwrite=request.overwrite
+    )
 
 
 def _checked(request: JudgeRequest) -> tuple[DatasetInfo, DatasetInfo | None]:
@@ -219,7 +216,7 @@ def _prepared(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # fresh weights are drawn from the global source
         judge = Judge(factors, JudgeConfig(size=data.images.shape[1]))
-    judge = judge.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    judge = judge.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]  # torch's gap
     generator = Generator().manual_seed(seed)
     some = torch.randperm(len(data.images), generator=generator)[:2000]
     floors = empty_floors(data.take(some)[0], N_FLOORS, generator=generator)

@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 import ebmcli
-from ebmcli.checkpoint import write_checkpoint
 from ebmcli.core.base_energy import BaseEnergy
 from ebmcli.core.concepts import PosteriorConcept
 from ebmcli.core.factors import Factor
@@ -22,7 +21,7 @@ from ebmcli.core.images import TrainingImages
 from ebmcli.core.networks import parameter_count
 from ebmcli.datasets.hdf5 import DatasetInfo, read_images, read_labels
 from ebmcli.errors import ConfigError, InterruptedRun
-from ebmcli.registry import Record, Registry, edit_registry, read_registry
+from ebmcli.registry import Record, Registry, read_registry
 from ebmcli.training.loop import Objective, StepReport, TrainingState
 from ebmcli.workflows.builders import (
     Built,
@@ -32,8 +31,9 @@ from ebmcli.workflows.builders import (
 )
 from ebmcli.workflows.device import resolve_precision
 from ebmcli.workflows.honesty import object_share, unconditional_or_one_value
+from ebmcli.workflows.keeping import keep_trained
 from ebmcli.workflows.loading import Concept, load_base, load_concept
-from ebmcli.workflows.plans import Plan, refuse_existing, resume_command, steps_set
+from ebmcli.workflows.plans import Plan, resume_command, steps_set
 from ebmcli.workflows.runs import Run, open_run, refuse_unfinished, save_config, train_to_end
 from ebmcli.workflows.settings import Settings, changed
 
@@ -201,7 +201,7 @@ def _update(state: TrainingState, objective: Objective) -> None:
     """One update whose only use is its duration."""
     losses = objective(state.generator)
     state.optimizer.zero_grad(set_to_none=True)
-    losses["loss"].backward()  # type: ignore[no-untyped-call]
+    losses["loss"].backward()  # type: ignore[no-untyped-call]  # torch has no type for it
     for group in state.optimizer.param_groups:
         group["lr"] = 0.0
     state.optimizer.step()
@@ -237,14 +237,12 @@ def finished(
         header["n_components"] = len(gaussian.variances)
     if plan.factor is not None:
         header |= {"factor": plan.factor.to_dict(), "method": plan.method, "base": plan.base}
-    refuse_existing(read_registry(plan.request.registry), plan.kind, plan.request)  # meanwhile
-    digest = write_checkpoint(plan.weights, network.state_dict(), header, half=True)
     record = Record(
         kind=plan.kind,  # type: ignore[arg-type]  # base or concept
         name=plan.request.name,
         space=plan.info.space,
-        file=plan.weights.relative_to(plan.request.registry.parent).as_posix(),
-        sha256=digest,
+        file="",
+        sha256="",
         factor=plan.factor,
         method=plan.method if plan.kind == "concept" else None,
         base=plan.base,
@@ -252,10 +250,16 @@ def finished(
         measured=measured,
         provenance=provenance(plan, network, seconds) | (history or {}),
     )
-    with edit_registry(plan.request.registry) as editor:
-        editor.put(record, overwrite=plan.request.overwrite)
+    kept = keep_trained(
+        plan.request.registry,
+        record,
+        network.state_dict(),
+        header,
+        overwrite=plan.request.overwrite,
+    )
     shutil.rmtree(plan.folder, ignore_errors=True)
-    return Trained(record=record, weights=plan.weights, seconds=seconds)
+    weights = plan.request.registry.parent / kept.file
+    return Trained(record=kept, weights=weights, seconds=seconds)
 
 
 def _object_share(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ebmcli.cli import completion
+
 if TYPE_CHECKING:
     from ebmcli.registry import Registry
 
@@ -17,7 +19,16 @@ OfKind = Annotated[
     Kind | None, typer.Option("--kind", help="Needed where a base and a judge share a name.")
 ]
 NamesOrAll = Annotated[
-    list[str] | None, typer.Argument(help="Names in the registry; all without.", show_default=False)
+    list[str] | None,
+    typer.Argument(
+        help="Names in the registry; all without.",
+        show_default=False,
+        autocompletion=completion.names,
+    ),
+]
+Name = Annotated[str, typer.Argument(help="Name in the registry.", autocompletion=completion.names)]
+Names = Annotated[
+    list[str], typer.Argument(help="Names in the registry.", autocompletion=completion.names)
 ]
 
 app = typer.Typer(help="Where the registry is, and new ones.", rich_markup_mode=None)
@@ -48,7 +59,7 @@ def list_records(
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="Name in the registry.")],
+    name: Name,
     kind: OfKind = None,
     as_json: Json = False,
     registry: RegistryPath = None,
@@ -104,7 +115,7 @@ def verify(
 
 
 def rename(
-    old: Annotated[str, typer.Argument(help="Name in the registry.")],
+    old: Name,
     new: Annotated[str, typer.Argument(help="Its new name.")],
     kind: OfKind = None,
     registry: RegistryPath = None,
@@ -122,7 +133,7 @@ def rename(
 
 
 def rm(
-    names: Annotated[list[str], typer.Argument(help="Names in the registry.")],
+    names: Names,
     kind: OfKind = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     keep_file: Annotated[bool, typer.Option("--keep-file", help="Leave the weights.")] = False,
@@ -154,7 +165,7 @@ def rm(
 
 
 def export(
-    names: Annotated[list[str], typer.Argument(help="Names in the registry.")],
+    names: Names,
     out: Annotated[Path, typer.Option("--out", "-o", help="Zip file to write.")],
     kind: OfKind = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,

@@ -5,20 +5,32 @@ from typing import Annotated, Any
 
 import typer
 
+from ebmcli.cli import completion
+
 Name = Annotated[str, typer.Argument(help="Name in the registry.", show_default=False)]
 Data = Annotated[Path, typer.Option(help="Dataset file of ebm render-dataset or import-dataset.")]
 FactorName = Annotated[
     str | None, typer.Option(help="Factor of the file to learn; without it, the one called NAME.")
 ]
 Method = Annotated[str, typer.Option(help="posterior, conditional or both.")]
-BaseName = Annotated[str | None, typer.Option(help="Base energy; without it, the space's own.")]
+BaseName = Annotated[
+    str | None,
+    typer.Option(
+        help="Base energy; without it, the space's own.",
+        autocompletion=completion.names_of("base"),
+    ),
+]
 Minutes = Annotated[float | None, typer.Option(help="Time to train; schedules fit it.")]
 Steps = Annotated[int | None, typer.Option(help="Updates, instead of --minutes.")]
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", help="key=value, such as learning_rate=0.001.")
 ]
 Start = Annotated[
-    str | None, typer.Option(help="Begin with the weights of this trained entry of the same shape.")
+    str | None,
+    typer.Option(
+        help="Begin with the weights of this trained entry of the same shape.",
+        autocompletion=completion.names_of("concept", "base"),
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Precision = Annotated[str, typer.Option(help="auto (measured), fp32 or bf16.")]

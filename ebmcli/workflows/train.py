@@ -1,7 +1,6 @@
 """From a dataset file to a trained base or concept: run, checkpoint, held-out numbers, record."""
 
 import platform
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -257,7 +256,7 @@ def finished(
         header,
         overwrite=plan.request.overwrite,
     )
-    shutil.rmtree(plan.folder, ignore_errors=True)
+    (plan.folder / "state.safetensors").unlink(missing_ok=True)  # settings and metrics stay
     weights = plan.request.registry.parent / kept.file
     return Trained(record=kept, weights=weights, seconds=seconds)
 

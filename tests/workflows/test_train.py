@@ -90,7 +90,8 @@ def test_a_trained_concept_measures_as_it_was_recorded(
         noted = record.measured["held_out"][f"{row.sigma:g}"]
         assert noted["log_loss"] == pytest.approx(row.log_loss, abs=0.02)
         assert noted["accuracy"] == pytest.approx(row.accuracy, abs=0.05)
-    assert not plan_concept(ask(overwrite=True)).folder.exists()
+    folder = plan_concept(ask(overwrite=True)).folder
+    assert sorted(file.name for file in folder.iterdir()) == ["config.json", "metrics.jsonl"]
 
 
 def test_the_last_images_are_held_out(ask: Any) -> None:

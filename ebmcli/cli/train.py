@@ -37,6 +37,7 @@ Precision = Annotated[str, typer.Option(help="auto (measured), fp32 or bf16.")]
 Seed = Annotated[int, typer.Option(help="Seed of weights, batches and noise.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what has this name.")]
+Restart = Annotated[bool, typer.Option("--restart", help="Drop an unfinished run and start again.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run; write nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 RegistryPath = Annotated[Path | None, typer.Option("--registry", help="registry.yaml to use.")]
@@ -57,6 +58,7 @@ def train(
     seed: Seed = 0,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    restart: Restart = False,
     dry_run: DryRun = False,
     as_json: Json = False,
     registry: RegistryPath = None,
@@ -69,7 +71,7 @@ def train(
         name, data, registry, factor=factor, method=method, base=base, minutes=minutes,
         steps=steps, assignments=tuple(assignments or ()), start=start, device=device,
         precision=precision,
-        seed=seed, resume=resume, overwrite=overwrite, dry_run=dry_run,
+        seed=seed, resume=resume, overwrite=overwrite, restart=restart, dry_run=dry_run,
     )  # fmt: skip
     _run(request, kind="concept", dry_run=dry_run, as_json=as_json)
 
@@ -86,6 +88,7 @@ def train_base(
     seed: Seed = 0,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    restart: Restart = False,
     dry_run: DryRun = False,
     as_json: Json = False,
     registry: RegistryPath = None,
@@ -98,7 +101,7 @@ def train_base(
         name, data, registry, minutes=minutes, steps=steps, start=start,
         assignments=tuple(assignments or ()),
         device=device, precision=precision, seed=seed, resume=resume, overwrite=overwrite,
-        dry_run=dry_run,
+        restart=restart, dry_run=dry_run,
     )  # fmt: skip
     _run(request, kind="base", dry_run=dry_run, as_json=as_json)
 
@@ -119,6 +122,7 @@ def add_concept(
     seed: Seed = 0,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    restart: Restart = False,
     as_json: Json = False,
     registry: RegistryPath = None,
 ) -> None:
@@ -133,7 +137,7 @@ def add_concept(
         name, data, registry, factor=factor, method=method, base=base, minutes=minutes,
         steps=steps, assignments=tuple(assignments or ()), start=start, device=device,
         precision=precision,
-        seed=seed, resume=resume, overwrite=overwrite,
+        seed=seed, resume=resume, overwrite=overwrite, restart=restart,
     )  # fmt: skip
     others = tuple(part.strip() for part in to.split(",") if part.strip())
     with _training_progress(f"train {name}") as report:

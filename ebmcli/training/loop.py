@@ -54,11 +54,16 @@ class StepReport:
 
 
 class TrainingState:
-    """Everything a run needs to go on: weights, their average, optimiser, random source, step."""
+    """Everything a run needs to go on: weights, buffers, average, optimiser, random source, step.
+
+    ``seconds`` is the time of all its sessions, kept by whoever saves the state.
+    """
 
     def __init__(self, network: nn.Module, config: TrainingConfig, *, seed: int) -> None:
         self.network = network
         self.parameters = [p for p in network.parameters() if p.requires_grad]
+        kept, named = network.state_dict(), dict(network.named_buffers())
+        self.buffers = {name: named[name] for name in kept if name in named}
         self.average = [p.detach().clone() for p in self.parameters]
         self.optimizer = torch.optim.AdamW(
             self.parameters,
@@ -68,10 +73,13 @@ class TrainingState:
         )
         self.generator = Generator().manual_seed(seed)
         self.step = 0
+        self.seconds = 0.0
 
     def tensors(self) -> dict[str, Tensor]:
         """The state as named tensors, for a file."""
         named = {"step": torch.tensor(self.step), "generator": self.generator.get_state()}
+        named["seconds"] = torch.tensor(self.seconds, dtype=torch.float64)
+        named |= {f"buffer.{name}": buffer for name, buffer in self.buffers.items()}
         for i, (parameter, average) in enumerate(zip(self.parameters, self.average, strict=True)):
             named[f"weights.{i}"] = parameter.detach()
             named[f"average.{i}"] = average
@@ -82,8 +90,11 @@ class TrainingState:
     def load(self, named: dict[str, Tensor]) -> None:
         """Restore what :meth:`tensors` gave."""
         self.step = int(named["step"])
+        self.seconds = float(named["seconds"])
         self.generator.set_state(named["generator"])
         with torch.no_grad():
+            for name, buffer in self.buffers.items():
+                buffer.copy_(named[f"buffer.{name}"])
             for i, parameter in enumerate(self.parameters):
                 parameter.copy_(named[f"weights.{i}"])
                 self.average[i].copy_(named[f"average.{i}"])

@@ -39,7 +39,8 @@ class TrainRequest:
     precision: str = "auto"
     seed: int = 0
     resume: bool = False
-    overwrite: bool = False
+    overwrite: bool = False  # replace a trained entry of this name
+    restart: bool = False  # drop an unfinished run of this name
     command: str = ""  # as typed, for the record
     to: tuple[str, ...] = ()  # frozen concepts it is added to, by ebm add-concept
 
@@ -119,7 +120,7 @@ def _plan(request: TrainRequest, *, kind: str, method: str) -> Plan:
         method=method,
         base=base,
         settings=settings,
-        folder=folder / "runs" / request.name,
+        folder=folder / "runs" / (f"base-{request.name}" if kind == "base" else request.name),
         weights=folder / file,
         device=resolve_device(request.device),
     )

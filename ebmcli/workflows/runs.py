@@ -58,7 +58,7 @@ class Run:
         return f"resume with: {self.config['resume_command']}"
 
 
-def open_run(run: Run, *, resume: bool, overwrite: bool) -> Run:
+def open_run(run: Run, *, resume: bool, restart: bool) -> Run:
     """Make the folder of a new run, or read the settings of the one to resume.
 
     Raises:
@@ -76,21 +76,21 @@ def open_run(run: Run, *, resume: bool, overwrite: bool) -> Run:
             hint = f"remove {run.folder} and start again"
             raise FileFormatError(config_path, "cannot be read", hint=hint) from error
         return Run(folder=run.folder, name=run.name, space=run.space, config=config)
-    refuse_unfinished(run.folder, overwrite=overwrite)
+    refuse_unfinished(run.folder, restart=restart)
     for name in ("state.safetensors", "metrics.jsonl"):
         (run.folder / name).unlink(missing_ok=True)
     save_config(run)
     return run
 
 
-def refuse_unfinished(folder: Path, *, overwrite: bool) -> None:
-    """Refuse to start where a run was interrupted, unless it is to be overwritten.
+def refuse_unfinished(folder: Path, *, restart: bool) -> None:
+    """Refuse to start where a run was interrupted, unless it is to be dropped.
 
     Raises:
         OutputExistsError: There is an unfinished run.
     """
-    if (folder / "state.safetensors").exists() and not overwrite:
-        hint = "add --resume to go on with it, or --overwrite to start again"
+    if (folder / "state.safetensors").exists() and not restart:
+        hint = "add --resume to go on with it, or --restart to drop it and start again"
         raise OutputExistsError(f"the unfinished run {folder}", hint=hint)
 
 
@@ -117,13 +117,16 @@ def train_to_end(
     if run.state_path.exists():
         tensors, _ = read_checkpoint(run.state_path, kind="run")
         state.load(tensors)
-    saved = time.monotonic()
+    begun = saved = time.monotonic()
+    earlier = state.seconds
     history = run.folder / "metrics.jsonl"
     _forget_after(history, state.step)
     with interruption() as interrupted, history.open("a", encoding="utf-8") as log:
         try:
             for update in training_run(state, objective, config):
                 report(update)
+                now = time.monotonic()
+                state.seconds = earlier + now - begun
                 if update.step % LOG_EVERY == 0 or update.step == config.n_steps:
                     log.write(json.dumps(_plain(update)) + "\n")
                     log.flush()
@@ -131,9 +134,9 @@ def train_to_end(
                     save_state(run, state)
                     problem = f"interrupted at step {update.step} of {config.n_steps}, saved"
                     raise InterruptedRun(problem, hint=run.resume_hint)
-                if time.monotonic() - saved > SAVE_SECONDS:
+                if now - saved > SAVE_SECONDS:
                     save_state(run, state)
-                    saved = time.monotonic()
+                    saved = now
         except DivergedError as error:
             if not run.state_path.exists():
                 save_state(run, state)  # the update that failed has left the weights alone

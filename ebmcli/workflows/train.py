@@ -69,11 +69,10 @@ def train(plan: Plan, *, report: Callable[[StepReport], None]) -> Trained:
         InterruptedRun: Ctrl-C; the run can be resumed.
         DivergedError: Numbers became infinite; the last good checkpoint is kept.
     """
-    start = time.monotonic()
     registry = read_registry(plan.request.registry)
     images, held = load_images(plan.info, plan.factor, device=plan.device)
     base = load_base(registry, plan.base, device=plan.device) if plan.base else None
-    run, plan = _opened(plan, images, base)
+    run, plan = _opened(plan, images, base, started_from(registry, plan))
     autocast = bool(run.config["autocast"])
     built = _build(plan, images, base, autocast=autocast)
     if plan.request.start is not None and not plan.request.resume:
@@ -81,10 +80,9 @@ def train(plan: Plan, *, report: Callable[[StepReport], None]) -> Trained:
     state = TrainingState(built.network, plan.settings.training, seed=plan.request.seed)
     train_to_end(run, state, built.objective, plan.settings.training, report=report)
     state.use_average()
-    seconds = time.monotonic() - start
+    history = run.config["history"]
     try:
-        history = started_from(registry, plan)
-        return finished(plan, built.network, held, base, seconds, history=history)
+        return finished(plan, built.network, held, base, state.seconds, history=history)
     except KeyboardInterrupt as error:
         problem = "interrupted while the result was measured; the training is done and saved"
         raise InterruptedRun(problem, hint=run.resume_hint) from error
@@ -93,14 +91,17 @@ def train(plan: Plan, *, report: Callable[[StepReport], None]) -> Trained:
 def start_from(network: nn.Module, registry: Registry, plan: Plan) -> None:
     """Fill fresh weights with those of a trained entry, to train it further or to transfer it.
 
+    The prior of a concept stays that of the new data; the Gaussian comes with the weights.
+
     Raises:
         ConfigError: It has another shape.
     """
     name = str(plan.request.start)
     whole = plan.kind == "base"
     source = load_base(registry, name) if whole else load_concept(registry, name)
+    priors = {k: v.clone() for k, v in network.state_dict().items() if k.endswith("log_prior")}
     try:
-        network.load_state_dict(source.state_dict())
+        network.load_state_dict(source.state_dict() | priors)
     except RuntimeError as error:
         hint = "give --set the settings it was trained with, or leave --start out"
         raise ConfigError(
@@ -110,17 +111,19 @@ def start_from(network: nn.Module, registry: Registry, plan: Plan) -> None:
 
 def started_from(registry: Registry, plan: Plan) -> dict[str, Any]:
     """For the record: which weights a run began with, and how those were trained."""
-    if plan.request.start is None:
+    if plan.request.start is None or plan.request.resume:  # a run to resume has noted it
         return {}
     source = registry.get("base" if plan.kind == "base" else "concept", plan.request.start)
     return {"start": {"sha256": source.sha256, "provenance": source.provenance}}
 
 
-def _opened(plan: Plan, images: TrainingImages, base: BaseEnergy | None) -> tuple[Run, Plan]:
+def _opened(
+    plan: Plan, images: TrainingImages, base: BaseEnergy | None, history: dict[str, Any]
+) -> tuple[Run, Plan]:
     """The run's folder; on resume its own settings, else the number of steps for the minutes."""
     request = plan.request
     if not request.resume:
-        refuse_unfinished(plan.folder, overwrite=request.overwrite)
+        refuse_unfinished(plan.folder, restart=request.restart)
         autocast = resolve_precision(request.precision, plan.device)
         if request.steps is None and not steps_set(request):
             minutes = request.minutes or DEFAULT_MINUTES[plan.kind]
@@ -128,11 +131,12 @@ def _opened(plan: Plan, images: TrainingImages, base: BaseEnergy | None) -> tupl
             training = replace(plan.settings.training, n_steps=n_steps)
             plan = replace(plan, settings=replace(plan.settings, training=training))
         config = plan.to_dict() | {"autocast": autocast, "command": request.command}
+        config["history"] = history
         config["resume_command"] = resume_command(plan)
     else:
         config = {}
     run = Run(folder=plan.folder, name=request.name, space=plan.info.space, config=config)
-    run = open_run(run, resume=request.resume, overwrite=request.overwrite)
+    run = open_run(run, resume=request.resume, restart=request.restart)
     return _resumed(run, plan) if request.resume else (run, plan)
 
 
@@ -142,7 +146,7 @@ def _resumed(run: Run, plan: Plan) -> tuple[Run, Plan]:
     for key in ("data_digest", "method", "base", "seed", "factor"):
         if run.config[key] != plan.to_dict()[key]:
             problem = f"the run was started with another {key}: {run.config[key]}"
-            raise ConfigError(problem, hint="give the same options, or --overwrite")
+            raise ConfigError(problem, hint="give the same options, or --restart")
     if request.minutes is not None:
         hint = "leave --minutes out, or set the updates in all by --steps"
         raise ConfigError("a run keeps the number of updates it was started with", hint=hint)
@@ -150,12 +154,13 @@ def _resumed(run: Run, plan: Plan) -> tuple[Run, Plan]:
     steps = () if request.steps is None else (f"n_steps={request.steps}",)
     settings = changed(begun, (*request.assignments, *steps))
     if (settings.trunk, settings.gaussian) != (begun.trunk, begun.gaussian):
-        hint = "start again: --overwrite instead of --resume"
+        hint = "start again: --restart instead of --resume"
         raise ConfigError("the shape of a network cannot change in a run", hint=hint)
     run = replace(run, config=run.config | {"settings": settings.to_dict()})
     save_config(run)  # so that the next --resume knows what this one changed
     command = run.config.get("command", request.command)
-    return run, replace(plan, settings=settings, request=replace(request, command=command))
+    request = replace(request, command=command, start=run.config["start"])
+    return run, replace(plan, settings=settings, request=request)
 
 
 def _build(plan: Plan, images: TrainingImages, base: BaseEnergy | None, *, autocast: bool) -> Built:

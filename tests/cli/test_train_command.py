@@ -138,12 +138,12 @@ def test_divergence_ends_with_advice_and_keeps_a_checkpoint(ebm: Any, registry: 
     assert result.exit_code == 1, result.output
     assert "error: training diverged at step" in result.stderr
     assert "hint: lower the learning rate: --set learning_rate=3.3e+08" in result.stderr
-    state = registry.parent / "runs" / "wild" / "state.safetensors"
+    state = registry.parent / "runs" / "base-wild" / "state.safetensors"
     assert read_checkpoint(state, kind="run")
     again = ebm("train-base", "wild", "--steps", "60")
     assert again.exit_code == 1
     assert "--resume" in again.stderr
-    assert ebm("train-base", "wild", "--steps", "2", "--overwrite").exit_code == 0
+    assert ebm("train-base", "wild", "--steps", "2", "--restart").exit_code == 0
     assert not state.exists()
 
 

@@ -71,7 +71,7 @@ def test_a_taken_name_is_refused_and_nothing_changes(path: Path) -> None:
 
 def test_a_refused_name_leaves_no_file(path: Path) -> None:
     keep(path, 1.0, name="black_hair")
-    with pytest.raises(UsageError, match="tell apart|differ"):
+    with pytest.raises(UsageError, match="differ"):
         keep(path, 2.0, name="black-hair")
     assert files(path) == ["black_hair.safetensors"]
 

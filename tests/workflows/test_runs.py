@@ -79,11 +79,13 @@ def train(
     report: Callable[[StepReport], None] = quiet,
     config: TrainingConfig = CONFIG,
 ) -> dict[str, Tensor]:
-    """A run to its end, or to whatever ``report`` does; the state it left on disk."""
-    run = open_run(run_in(folder), resume=resume, overwrite=False)
+    """A run to its end, or to whatever ``report`` does; the state it left, but for its time."""
+    run = open_run(run_in(folder), resume=resume, restart=False)
     state, objective = started(kind, config)
     train_to_end(run, state, objective, config, report=report)
-    return read_checkpoint(run.state_path, kind="run")[0]
+    left = read_checkpoint(run.state_path, kind="run")[0]
+    assert float(left.pop("seconds")) > 0
+    return left
 
 
 def steps_logged(folder: Path) -> list[int]:
@@ -124,7 +126,7 @@ def test_an_interrupted_run_resumes_bit_for_bit(kind: str, tmp_path: Path) -> No
     resumed = train(tmp_path / "cut", kind, resume=True)
     assert set(resumed) == set(whole)
     assert {name.split(".")[0] for name in whole} == {
-        "step", "generator", "weights", "average", "optimizer",
+        "step", "generator", "weights", "average", "optimizer", "buffer",
     }  # fmt: skip
     for name, tensor in whole.items():
         assert torch.equal(tensor, resumed[name]), name
@@ -191,22 +193,22 @@ def test_an_unfinished_run_is_not_started_over_by_accident(tmp_path: Path) -> No
     with pytest.raises(OutputExistsError, match="unfinished run") as caught:
         train(tmp_path)
     assert "--resume" in (caught.value.hint or "")
-    assert "--overwrite" in (caught.value.hint or "")
-    run = open_run(run_in(tmp_path), resume=False, overwrite=True)
+    assert "--restart" in (caught.value.hint or "")
+    run = open_run(run_in(tmp_path), resume=False, restart=True)
     assert not run.state_path.exists()
     assert not (tmp_path / "metrics.jsonl").exists()
 
 
 def test_there_must_be_something_to_resume(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no run to resume"):
-        open_run(run_in(tmp_path), resume=True, overwrite=False)
+        open_run(run_in(tmp_path), resume=True, restart=False)
 
 
 def test_damaged_settings_of_a_run_are_reported(tmp_path: Path) -> None:
     train(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(FileFormatError, match="cannot be read"):
-        open_run(run_in(tmp_path), resume=True, overwrite=False)
+        open_run(run_in(tmp_path), resume=True, restart=False)
 
 
 @pytest.fixture

@@ -186,7 +186,10 @@ def test_an_unfinished_run_is_noticed_before_anything_is_timed(
     monkeypatch.setattr(workflow, "steps_in", None)
     with pytest.raises(OutputExistsError, match="unfinished run"):
         go(ask(steps=None, minutes=1.0))
-    assert go(ask(overwrite=True)).record.name == "color"
+    with pytest.raises(OutputExistsError, match="unfinished run") as caught:
+        go(ask(overwrite=True))  # replaces what is trained, not what is being trained
+    assert "--resume" in (caught.value.hint or "")
+    assert go(ask(restart=True)).record.name == "color"
 
 
 def test_ctrl_c_while_the_result_is_measured_loses_nothing(
@@ -271,6 +274,36 @@ def test_a_run_begins_with_the_weights_of_another_and_says_so(ask: Any, registry
         torch.testing.assert_close(after[name], tensor)
     begun = again.record.provenance["start"]
     assert begun == {"sha256": first.record.sha256, "provenance": first.record.provenance}
+
+
+def test_a_resumed_run_remembers_what_it_began_with(
+    ask: Any, registry: Path, tmp_path: Path
+) -> None:
+    """From other data, so that Gaussian and prior of the two files differ."""
+    other = squares_file(tmp_path / "other.h5", seed=9)
+    first = go(ask(name="base-old", data=other)).record
+    begun = {"name": "base-new", "start": "base-old"}
+    whole = go(ask(**begun)).record
+    with pytest.raises(InterruptedRun):
+        go(ask(**begun, overwrite=True), press_ctrl_c_at(1))
+    resumed = go(ask(name="base-new", steps=None, overwrite=True, resume=True)).record
+    assert resumed.sha256 == whole.sha256
+    assert resumed.provenance["start"] == whole.provenance["start"]
+    assert resumed.provenance["start"]["sha256"] == first.sha256
+
+
+def test_a_concept_begun_with_another_has_the_prior_of_its_own_data(
+    ask: Any, registry: Path, tmp_path: Path
+) -> None:
+    go(ask())
+    other = squares_file(tmp_path / "other.h5", seed=9)
+    go(ask(name="plain", factor="color", data=other))
+    go(ask(name="hue", factor="color", data=other, start="color"))
+    old, plain, hue = (
+        load_concept(read_registry(registry), name).log_prior for name in ("color", "plain", "hue")
+    )
+    assert torch.equal(hue, plain)
+    assert not torch.equal(hue, old)
 
 
 def test_other_shapes_cannot_be_begun_with(ask: Any) -> None:

@@ -35,7 +35,13 @@ def document() -> dict[str, Any]:
             row("inference", "color", 0.98),
             row("inference", "position", 0.5, mae=estimate(0.06)),
         ],
-        "settings": {"n": 100, "seeds": [0, 1, 2]},
+        "settings": {
+            "n": 100, "seeds": [0, 1, 2],
+            "sampling": {
+                "strength": 4.0, "attempts": 3,
+                "corrector_steps": {"one concept": 6, "several": 12},
+            },
+        },
         "versions": {"ebm": "1", "torch": "2", "python": "3"},
         "device": "cpu", "machine": "x86_64", "threads": 2, "created": "2026-11-24T00:00:00Z",
         "command": "ebm eval single", "judges": {"j": {"measured": {"color": {"accuracy": 1.0}}}},

@@ -122,20 +122,21 @@ def show(document: dict[str, Any]) -> None:
         headers = ["concept", "n", "right", "at 0.4", "mean error", "s/picture"]
         rows = [_inferred(row) for row in inferred]
         table("values inferred from real pictures", headers, rows)
-    message("right: share +- standard error over seeds; FID on the judge's features")
+    message("right: share +- standard error over seeds")
+    message("FID: on the judge's features; in brackets that of as many real pictures")
     for name, judge in document["judges"].items():
         message(f"{name} itself, on clean held-out pictures: {_own(judge['measured'])}")
 
 
 def _drawn(row: dict[str, Any]) -> list[str | None]:
-    fid = (row["fid"] or {}).get("value")
+    fid = row["fid"] or {}
     return [
         row["template"],
         str(row["n"]),
         _percent(row["accuracy"]),
         _percent(row.get("accuracy_at_0.4")),
         _percent(row["absent"]),
-        None if fid is None else f"{fid:.2f}",
+        None if fid.get("value") is None else f"{fid['value']:.1f} ({fid['floor']:.1f})",
         f"{row['seconds_per_picture']:.2f}",
     ]
 

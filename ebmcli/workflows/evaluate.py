@@ -76,11 +76,17 @@ class EvalRequest:
         return [self.seed + i for i in range(self.seeds)]
 
     def settings(self) -> dict[str, Any]:
-        """What every row of one results file has in common."""
+        """What every row of one results file has in common, defaults as they are now."""
         ignored = ("expression", "n", "seed", "start_image", "keep_frames", "batch_size")
         sampling = {k: v for k, v in asdict(self.sampling).items() if k not in ignored}
+        sampling["strength"] = self.sampling.power
+        sampling["corrector_steps"] = {
+            "one concept": self.sampling.n_corrector(1),
+            "several": self.sampling.n_corrector(2),
+        }
         data = str(self.data) if self.data else None
-        return {"n": self.n, "seeds": self.all_seeds, "sampling": sampling, "data": data}
+        head = {"n": self.n, "seeds": self.all_seeds, "fid": self.fid}
+        return {**head, "sampling": sampling, "data": data}
 
 
 def evaluate(

@@ -16,7 +16,7 @@ from ebmcli.evaluation.judge import Judge, JudgeConfig, Readings
 from ebmcli.registry import Record, Registry
 
 BATCH = 256  # pictures that are read at once
-N_REFERENCE = 2000  # real pictures that FID compares with; chosen
+N_REFERENCE = 6000  # real pictures that FID compares with; chosen
 REFERENCE_SEED = 900_001  # of fresh renders: no training file has it
 
 

@@ -41,7 +41,6 @@ from ebmcli.workflows.judging import Reference, judge_record, read_all
 from ebmcli.workflows.loading import Concept, load_concept
 from ebmcli.workflows.suites import Case, groups
 
-MIN_REFERENCE = 50  # fewer real pictures that satisfy a formula give no FID
 SEED_STRIDE, GROUP_STRIDE = 1_000_000, 10_000  # seeds of pictures never meet
 READ_BATCH = 64
 
@@ -168,17 +167,25 @@ class Scorer:
         )
 
     def _fid(self, features: Tensor, sources: set[str]) -> dict[str, Any] | None:
-        """FID against the real pictures that satisfy any of the formulas."""
+        """FID against real pictures that satisfy any of the formulas, and its floor.
+
+        The floor is the FID of other real pictures, as many as were drawn: with few pictures it is
+        far from 0. Fewer pictures than features give no FID.
+        """
         if not self.fid or self.reference is None:
             return None
         rows = torch.zeros(len(self.reference.features), dtype=torch.bool)
         for source in sources:
             rows |= holds(self._judged(source), self.reference.truth)
-        n = int(rows.sum())
-        if n < MIN_REFERENCE:
-            return {"value": None, "n_reference": n, "data": self.reference.digest}
-        value = frechet_distance(features, self.reference.features[rows])
-        return {"value": value, "n_reference": n, "data": self.reference.digest}
+        real = self.reference.features[rows]
+        other, reference = real[: len(real) // 2], real[len(real) // 2 :]
+        n = min(len(features), len(other))
+        found = {"n": n, "n_reference": len(reference), "data": self.reference.digest}
+        if n < features.shape[1]:
+            return {"value": None, "floor": None, **found}
+        mixed = torch.randperm(len(features), generator=torch.Generator().manual_seed(0))
+        value = frechet_distance(features[mixed[:n]], reference)
+        return {"value": value, "floor": frechet_distance(other[:n], reference), **found}
 
     def _inferred(self, case: Case, report: Report) -> dict[str, Any]:
         """Read the value of a concept in real pictures: one part of them per seed."""

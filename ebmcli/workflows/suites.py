@@ -8,7 +8,7 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 
 from ebmcli.core.expression import NAME, value_text
 from ebmcli.core.factors import Factor, Value
@@ -69,22 +69,25 @@ def groups(
 ) -> list[tuple[str, int]]:
     """Formulas and how many pictures of each, n in all.
 
-    A formula as typed is one group. One open concept with names cycles through all of them; other
-    templates draw up to N_GROUPS times, uniformly and independently.
+    A formula as typed is one group. Combinations of open names come in turn, where they are too
+    many in an order of the seed, none twice before all have come; numbers are uniform.
     """
     open_names = _OPEN.findall(template)
     if not open_names:
         return [(template, n)]
     source = random.Random(f"{seed} {template}")
-    first = factors[open_names[0]]
-    if len(open_names) == 1 and first.names:
-        values: list[Sequence[Value]] = [[name] for name in first.names]
-    else:
-        n_groups = max(1, min(N_GROUPS, n // MIN_GROUP))
-        values = [
-            [draw_value(factors[name], source) for name in open_names] for _ in range(n_groups)
+    combinations = list(product(*(factors[name].names or (None,) for name in open_names)))
+    only_names = len(open_names) == 1 and len(combinations) > 1
+    n_groups = len(combinations) if only_names else max(1, min(N_GROUPS, n // MIN_GROUP))
+    if len(combinations) > n_groups:
+        source.shuffle(combinations)
+    values: list[Sequence[Value]] = [
+        [
+            draw_value(factors[name], source) if word is None else word
+            for name, word in zip(open_names, combinations[i % len(combinations)], strict=True)
         ]
-    values = values[:n]
+        for i in range(min(n, n_groups))
+    ]
     counts = [n // len(values) + (i < n % len(values)) for i in range(len(values))]
     return [(fill(template, value), count) for value, count in zip(values, counts, strict=True)]
 

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -163,7 +164,8 @@ def test_every_row_has_its_numbers_and_errors(home: Path, registry: Registry) ->
     assert "accuracy_at_0.4" not in rows["single", "color=?"]
     assert "mae" in rows["inference", "position"]
     assert rows["inference", "color"]["accuracy"]["n"] == 16
-    assert rows["single", "color=?"]["fid"]["n_reference"] == 80
+    fid = rows["single", "color=?"]["fid"]  # 16 pictures are fewer than the 128 features
+    assert (fid["value"], fid["floor"], fid["n_reference"]) == (None, None, 40)
     json.dumps(document, allow_nan=False)
 
 
@@ -244,6 +246,36 @@ def test_groups_share_the_pictures_and_cycle_through_names() -> None:
     assert len(groups("position=?", FACTORS, n=14, seed=0)) == 2
     for source, _ in drawn:
         parse(source)
+
+
+def test_combinations_of_names_come_once_before_any_comes_twice() -> None:
+    shape = Factor(name="shape", kind="categorical", names=("cube", "ball", "cone"))
+    factors = {"color": COLOR, "shape": shape, "position": PLACE}
+    few = groups("shape=? & color=?", factors, n=20, seed=0)  # 4 of 6
+    assert len(set(few)) == len(few) == 4
+    assert few != groups("shape=? & color=?", factors, n=20, seed=1)
+    all_six = groups("shape=? & color=?", factors, n=60, seed=0)
+    assert sorted(n for _, n in all_six) == [5] * 12
+    assert len({source for source, _ in all_six}) == 6
+    placed = groups("shape=? & color=? & position=?", factors, n=30, seed=0)
+    assert len({source.rpartition(" & ")[0] for source, _ in placed}) == 6
+
+
+def test_fid_of_real_pictures_is_near_its_floor(home: Path, registry: Registry) -> None:
+    """Pictures of the reference file itself against noise: ten times nearer, as is the floor."""
+    data = dataset(home / "many.h5", seed=5, n=640)
+    with h5py.File(data) as file:
+        real = np.asarray(file["images"])
+
+    def copy(request: GenerateRequest) -> Drawn:
+        chosen = np.random.default_rng(request.seed).choice(len(real), request.n)
+        drawn = draw(request)
+        return replace(drawn, images=real[chosen])
+
+    request = ask(home, "color=?", n=160, seeds=1, data=data)
+    fid = evaluate(request, registry, draw=copy, report=quiet)["rows"][0]["fid"]
+    noise = evaluate(request, registry, draw=draw, report=quiet)["rows"][0]["fid"]
+    assert max(fid["value"], fid["floor"]) < noise["value"] / 10
 
 
 def test_templates_are_filled_from_left_to_right() -> None:

@@ -8,7 +8,7 @@ All energies in nats. What ties them:
     sum_k pi_k exp(-E(x, sigma | k)) = exp(-E0(x, sigma))                       (exact)
 
 ``posterior`` learns log p(k | x, sigma) and draws with the E0 of a shared base; ``conditional``
-learns a full E(x | c) with its own unconditional energy by label dropout, the paper's setting;
+learns a full E(x | c) with its own unconditional energy by label dropout; nothing is shared, as in the paper;
 ``both`` holds one of each.
 """
 
@@ -62,7 +62,7 @@ class TrainedConcept(Protocol):
 
 
 class PosteriorConcept(nn.Module):
-    """log p(k | x, sigma) by a network of its own, divided by a temperature per noise level.
+    """log p(k | x, sigma) by a network of its own.
 
     Args:
         factor: The factor whose cells the posterior speaks about.
@@ -96,7 +96,7 @@ class PosteriorConcept(nn.Module):
 class ConditionalConcept(nn.Module):
     """E(x, sigma | c) = E_G + (r sqrt(v) / sigma^2) f(u, w, sigma, c), and c may be "none".
 
-    The paper's setting: nothing is shared. The condition enters by gains and biases of every
+    Nothing is shared, as in the paper; the loss is ours. The condition enters by gains and biases of every
     block and, for positions, as maps beside the image.
 
     Args:

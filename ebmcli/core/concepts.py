@@ -8,8 +8,8 @@ All energies in nats. What ties them:
     sum_k pi_k exp(-E(x, sigma | k)) = exp(-E0(x, sigma))                       (exact)
 
 ``posterior`` learns log p(k | x, sigma) and draws with the E0 of a shared base; ``conditional``
-learns a full E(x | c) with its own unconditional energy by label dropout; nothing is shared, as in the paper;
-``both`` holds one of each.
+learns a full E(x | c) with its own unconditional energy by label dropout: nothing is shared, as in
+the paper; ``both`` holds one of each.
 """
 
 from typing import Protocol
@@ -96,8 +96,8 @@ class PosteriorConcept(nn.Module):
 class ConditionalConcept(nn.Module):
     """E(x, sigma | c) = E_G + (r sqrt(v) / sigma^2) f(u, w, sigma, c), and c may be "none".
 
-    Nothing is shared, as in the paper; the loss is ours. The condition enters by gains and biases of every
-    block and, for positions, as maps beside the image.
+    Nothing is shared, as in the paper; the loss is ours. The condition enters by gains and biases
+    of every block and, for positions, as maps beside the image.
 
     Args:
         factor: The factor.

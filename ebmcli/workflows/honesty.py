@@ -1,8 +1,8 @@
 """The honest test of an energy: does it keep its objects when the chain runs longer?
 
-A corrector leaves the samples of a right energy as they are, but for a slight cooling (docs/theory.md). If pictures lose their object under
-2 or 8 Langevin steps per noise level, the energy gives too much mass to "no object", and a sampler
-without corrector would only hide it.
+A corrector leaves the samples of a right energy as they are, but for a slight cooling
+(docs/theory.md). If pictures lose their object under 2 or 8 Langevin steps per noise level, the
+energy gives too much mass to "no object", and a sampler without corrector would only hide it.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,4 +1,9 @@
-"""Continual learning: train a concept beside frozen ones, then measure that nothing was lost."""
+"""Continual learning: train a concept beside frozen ones, then measure that nothing was lost.
+
+The frozen files do not change, so that each old concept reads what it read before: the table says
+it with digests and shares. What can change is how it draws beside the new one; that is read by the
+judge of the space where there is one.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,9 +20,11 @@ from ebmcli.core.targets import label_tensor
 from ebmcli.datasets.hdf5 import read_info
 from ebmcli.errors import DigestError, UsageError
 from ebmcli.evaluation.held_out import BATCH
+from ebmcli.evaluation.truth import holds
 from ebmcli.registry import Record, Registry, read_registry
 from ebmcli.training.loop import StepReport
 from ebmcli.workflows.generate import GenerateRequest, draw_pictures
+from ebmcli.workflows.judging import load_judge, read_all
 from ebmcli.workflows.loading import load_concept
 from ebmcli.workflows.plans import TrainRequest, plan_concept
 from ebmcli.workflows.train import Trained, load_images, train
@@ -34,7 +41,8 @@ class Kept:
     digest: str  # the same before and after, or DigestError
     before: float  # share of held-out images whose value is read rightly
     after: float
-    composed: float  # share of pictures of "old & new" whose old value is read rightly
+    composed: float  # share of pictures of "old & new" in which the old value is right
+    reader: str  # who says so: the judge of the space, or the old concept where there is none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +54,14 @@ class Added:
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Headers and rows of the "nothing forgotten" table."""
-        headers = ["concept", "before", "after", "with the new one", "file"]
+        headers = ["concept", "before", "after", "with the new one", "read by", "file"]
         rows = [
             [
                 kept.name,
                 f"{100 * kept.before:.1f} %",
                 f"{100 * kept.after:.1f} %",
                 f"{100 * kept.composed:.1f} %",
+                kept.reader,
                 f"unchanged {kept.digest[7:19]}",
             ]
             for kept in self.kept
@@ -87,18 +96,21 @@ def add(
         if file_digest(registry.file(record)) != digests[record.file]:
             hint = "another command replaced it meanwhile; ebm verify tells the state"
             raise DigestError(registry.file(record), "a frozen file changed", hint=hint)
-    kept = tuple(
-        Kept(
-            name=record.name,
-            digest=digests[record.file],
-            before=before[record.name],
-            after=_share_read(registry, record, request),
-            composed=_share_composed(registry, record, trained.record, request),
-        )
-        for record in frozen
-        if record.kind == "concept"
-    )
-    return Added(trained=trained, kept=kept)
+    kept = []
+    for record in frozen:
+        if record.kind == "concept":
+            composed, reader = _share_composed(registry, record, trained.record, request)
+            kept.append(
+                Kept(
+                    name=record.name,
+                    digest=digests[record.file],
+                    before=before[record.name],
+                    after=_share_read(registry, record, request),
+                    composed=composed,
+                    reader=reader,
+                )
+            )
+    return Added(trained=trained, kept=tuple(kept))
 
 
 def _frozen(registry: Registry, names: Sequence[str], new: str, space: str) -> list[Record]:
@@ -162,8 +174,10 @@ def _right(concept: TrainedConcept, x: torch.Tensor, labels: torch.Tensor) -> to
     return ((values - labels.view(len(x), -1)).abs() <= factor.spacing).all(1)
 
 
-def _share_composed(registry: Registry, old: Record, new: Record, request: TrainRequest) -> float:
-    """Share of pictures of "old & new" in which the old concept reads what was asked."""
+def _share_composed(
+    registry: Registry, old: Record, new: Record, request: TrainRequest
+) -> tuple[float, str]:
+    """Share of pictures of "old & new" that show what was asked of the old one, and who read it."""
     assert old.factor is not None
     assert new.factor is not None
     left, right = literal(old.name, old.factor, 1), literal(new.name, new.factor, 1)
@@ -177,11 +191,17 @@ def _share_composed(registry: Registry, old: Record, new: Record, request: Train
         ),
         registry,
     )
+    images = torch.from_numpy(drawn.images)
+    judges = [r for r in registry.judges.values() if r.space == old.space]
+    judge = load_judge(registry, old.space) if len(judges) == 1 else None
+    if judge is not None and judge.factors.get(old.factor.name) == old.factor:
+        readings, _ = read_all(judge, images)
+        shown = holds(replace(left, name=old.factor.name), readings)
+        return float(shown.float().mean()), judges[0].name
     concept = load_concept(registry, old.name)
     value = left.value if left.value is not None else "yes"
     labels = label_tensor(old.factor, value).expand(N_COMPOSED, *[-1] * _extra(old.factor))
-    images = TrainingImages(torch.from_numpy(drawn.images), labels)
-    return read_share(concept, images)
+    return read_share(concept, TrainingImages(images, labels)), "itself"
 
 
 def _extra(factor: Factor) -> int:

@@ -10,6 +10,7 @@ import torch
 from squares import (
     COLOR,
     PLACE,
+    SIZE,
     SPACE,
     TALL,
     TINY,
@@ -28,11 +29,13 @@ from ebmcli.core.factors import Factor
 from ebmcli.core.statements import resolve
 from ebmcli.core.targets import cell_weights
 from ebmcli.errors import DigestError, EbmError, InterruptedRun, UnknownNameError, UsageError
-from ebmcli.registry import read_registry
+from ebmcli.evaluation.judge import Judge, JudgeConfig
+from ebmcli.registry import Record, read_registry
 from ebmcli.training.loop import StepReport
 from ebmcli.workflows import add_concept
 from ebmcli.workflows.add_concept import Added, Kept, add, literal, read_share
 from ebmcli.workflows.generate import GenerateRequest
+from ebmcli.workflows.keeping import keep_trained
 from ebmcli.workflows.plans import TrainRequest
 from ebmcli.workflows.train import Trained
 
@@ -87,12 +90,31 @@ def test_frozen_files_are_the_same_before_and_after(ask: Any, registry: Path, me
         assert kept.before == kept.after
         assert kept.digest == before[f"checkpoints/{kept.name}.safetensors"]
         assert 0 <= kept.composed <= 1
+        assert kept.reader == "itself"  # this space has no judge
+
+
+def test_a_judge_reads_what_old_and_new_draw_together(ask: Any, registry: Path) -> None:
+    """A judge that answers "green" whatever it sees: it is what color is asked for."""
+    judge = Judge({"color": COLOR}, JudgeConfig(size=SIZE, widths=(4, 4, 4, 4), n_features=4))
+    with torch.no_grad():
+        judge.heads.weight.zero_()
+        judge.heads.bias.copy_(torch.tensor([0.0, 1.0, 0.0, 0.0]))
+    header = {
+        "kind": "judge", "space": SPACE, "name": "fixed", "config": judge.config.to_dict(),
+        "factors": [COLOR.to_dict()],
+    }  # fmt: skip
+    record = Record(kind="judge", name="fixed", space=SPACE, file="", sha256="")
+    keep_trained(registry, record, judge.state_dict(), header, overwrite=False)
+    color, position = add(ask(), others=["color", "position"], report=quiet).kept
+    assert (color.reader, color.composed) == ("fixed", 1.0)
+    assert position.reader == "itself"  # the judge does not read places
 
 
 def test_the_table_shows_shares_and_digests() -> None:
     kept = Kept(
-        name="color", digest="sha256:0123456789abcdef", before=0.987, after=0.987, composed=0.5
-    )
+        name="color", digest="sha256:0123456789abcdef", before=0.987, after=0.987, composed=0.5,
+        reader="itself",
+    )  # fmt: skip
     record = {"kind": "concept"}
 
     class Finished:
@@ -102,8 +124,8 @@ def test_the_table_shows_shares_and_digests() -> None:
     trained = Trained(record=Finished(), weights=Path("w"), seconds=1.0)  # type: ignore[arg-type]
     added = Added(trained=trained, kept=(kept,))
     headers, rows = added.table()
-    assert headers == ["concept", "before", "after", "with the new one", "file"]
-    assert rows == [["color", "98.7 %", "98.7 %", "50.0 %", "unchanged 0123456789ab"]]
+    assert headers == ["concept", "before", "after", "with the new one", "read by", "file"]
+    assert rows == [["color", "98.7 %", "98.7 %", "50.0 %", "itself", "unchanged 0123456789ab"]]
     assert added.to_dict() == {"added": record, "kept": [vars(kept)]}
 
 

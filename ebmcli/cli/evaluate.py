@@ -31,8 +31,10 @@ def evaluate(
     corrector_steps: Annotated[
         int | None, typer.Option(help="Langevin steps per noise level.")
     ] = None,
-    strength: Annotated[float | None, typer.Option(help="Power of P(f | x).")] = None,
-    logic: Annotated[str, typer.Option(help="exact, or the paper's energy rules.")] = "exact",
+    strength: Annotated[float | None, typer.Option(help="Weight of guidance.")] = None,
+    logic: Annotated[
+        str, typer.Option(help="exact, or another's rules: paper, dng, ... (docs/logic.md).")
+    ] = "exact",
     attempts: Annotated[
         int, typer.Option(help="Draws per picture while the model finds it wrong.")
     ] = 3,

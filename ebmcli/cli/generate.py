@@ -22,9 +22,11 @@ def generate(
         int | None, typer.Option(help="Langevin steps per noise level.")
     ] = None,
     strength: Annotated[
-        float | None, typer.Option(help="Power of P(f | x): 1 is Bayes' rule, more is sharper.")
+        float | None, typer.Option(help="Weight of guidance: 1 is Bayes' rule, more is sharper.")
     ] = None,
-    logic: Annotated[str, typer.Option(help="exact, or the paper's energy rules.")] = "exact",
+    logic: Annotated[
+        str, typer.Option(help="exact, or another's rules: paper, dng, ... (docs/logic.md).")
+    ] = "exact",
     attempts: Annotated[
         int, typer.Option(help="Draws per picture while the model finds it wrong.")
     ] = 3,

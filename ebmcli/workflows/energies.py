@@ -6,23 +6,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ebmcli.core.composition import (
-    conditional_energy,
-    exact_energy,
-    log_probability,
-    paper_energy,
-)
+from ebmcli.core.composition import exact_energy, log_probability
 from ebmcli.core.concepts import PosteriorConcept
 from ebmcli.core.energy import NoisyEnergy
 from ebmcli.core.expression import And, Expression, Literal, concept_names
 from ebmcli.core.gaussian import GaussianEnergy
-from ebmcli.core.logic import Formula, compile_formula
+from ebmcli.core.logic import Formula
+from ebmcli.core.rules import RULES, Parts
 from ebmcli.core.targets import cell_weights, label_tensor
-from ebmcli.errors import UsageError
+from ebmcli.errors import UnknownNameError, UsageError
 from ebmcli.registry import Registry
 from ebmcli.workflows.loading import Concept, load_base, load_concepts
 
-LOGICS = ("exact", "paper")
+LOGICS = ("exact", *RULES)
+WITHOUT_STRENGTH = ("paper",)  # rules that know no weight of guidance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,26 +48,27 @@ def compose(
         registry: Where the concepts are.
         formula: A compiled formula; its concepts are of one space.
         logic: One of LOGICS.
-        strength: Power of P(f | x), with exact logic.
+        strength: Weight of guidance: the power of P(f | x) with exact logic, of P(l | x) / P(l) of
+            every statement l with the other rules; 1 for those WITHOUT_STRENGTH.
         device: Where the networks go.
+
+    Raises:
+        UnknownNameError: ``logic`` is not in LOGICS.
+        ExpressionError: The rule has no meaning for this formula.
     """
-    names = formula.concepts  # those that decide it; the paper's rules count every statement
-    if logic == "paper":
-        names = tuple(concept_names(formula.expression))
+    if logic not in LOGICS:
+        raise UnknownNameError("logic", logic, LOGICS)
+    names = formula.concepts  # those that decide it; the other rules count every statement
+    if logic != "exact":
+        names = concept_names(formula.expression)
     concepts = load_concepts(registry, names, device=device)
     base, gaussian, digests = _base(registry, concepts, device)
     digests |= {f"concept {name}": registry.get("concept", name).sha256 for name in concepts}
     remembered = {name: Remembered(concept) for name, concept in concepts.items()}
-    if logic == "paper":
-        log_priors = {name: concept.log_prior.tolist() for name, concept in concepts.items()}
-
-        def of_literal(literal: Literal) -> NoisyEnergy:
-            factors = {name: concept.factor for name, concept in concepts.items()}
-            single = compile_formula(literal, factors)
-            log_prior = single.log_prior(log_priors)
-            return conditional_energy(base, single, remembered, log_prior=log_prior)
-
-        energy = paper_energy(formula.expression, of_literal)
+    if logic != "exact":
+        factors = {name: concept.factor for name, concept in concepts.items()}
+        parts = Parts(base=base, concepts=remembered, factors=factors)
+        energy = RULES[logic](formula.expression, parts, strength=strength)
     else:
         energy = exact_energy(base, formula, remembered, strength=strength)
         ratio = _conjunction_ratio(formula, concepts)

@@ -19,7 +19,7 @@ from ebmcli.errors import ConfigError, UnknownNameError
 from ebmcli.imaging import read_image
 from ebmcli.registry import Registry
 from ebmcli.workflows.device import resolve_device
-from ebmcli.workflows.energies import LOGICS, Composed, compose
+from ebmcli.workflows.energies import LOGICS, WITHOUT_STRENGTH, Composed, compose
 from ebmcli.workflows.formulas import formula_of
 
 SAMPLERS = ("auto", "heun", "langevin")
@@ -43,7 +43,7 @@ class GenerateRequest:
     steps: int = 32  # noise levels
     sampler: str = "auto"
     corrector_steps: int | None = None  # Langevin steps per level; None: the sampler's own
-    strength: float | None = None  # power of P(f | x); None: DEFAULT_STRENGTH
+    strength: float | None = None  # weight of guidance; None: DEFAULT_STRENGTH
     logic: str = "exact"
     attempts: int = 3  # draws per picture, while the model itself thinks it is wrong
     batch_size: int = 16
@@ -63,9 +63,9 @@ class GenerateRequest:
             raise UnknownNameError("logic", self.logic, LOGICS)
         if self.corrector_steps is not None and self.corrector_steps < 0:
             raise ConfigError(f"--corrector-steps must not be negative: {self.corrector_steps}")
-        if self.strength is not None and self.logic != "exact":
+        if self.strength is not None and self.logic in WITHOUT_STRENGTH:
             hint = "leave it out, or use --logic exact"
-            raise ConfigError("--strength has no meaning by the paper's rules", hint=hint)
+            raise ConfigError(f"--strength has no meaning with --logic {self.logic}", hint=hint)
         if self.strength is not None and not 0 < self.strength <= 20:
             raise ConfigError(f"--strength is above 0 and at most 20, got {self.strength:g}")
         if not SIGMA_MIN < self.start_noise <= SIGMA_MAX:
@@ -88,7 +88,9 @@ class GenerateRequest:
 
     @property
     def power(self) -> float:
-        """The power of P(f | x) in the energy."""
+        """The weight of guidance in the energy; 1 for a rule that has none."""
+        if self.logic in WITHOUT_STRENGTH:
+            return 1.0
         return DEFAULT_STRENGTH if self.strength is None else self.strength
 
 

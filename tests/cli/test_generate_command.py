@@ -150,7 +150,10 @@ def test_overwrite_replaces_the_output(ebm: Any) -> None:
         (("tall", "-o", "a.jpg"), "written as PNG"),
         (("tall", "-o", "-", "--gif"), "-o - writes one PNG"),
         (("tall", "-o", "-", "--json"), "-o - writes one PNG"),
-        (("tall", "--logic", "paper", "--strength", "3"), "--strength has no meaning"),
+        (
+            ("tall", "--logic", "paper", "--strength", "3"),
+            "--strength has no meaning with --logic paper",
+        ),
         (("tall", "--sampler", "euler"), "unknown sampler"),
         (("tall", "--seed", "-1"), "seeds are between"),
         (("tall", "-n", "many"), "valid integer"),

@@ -12,9 +12,15 @@ from torch import Tensor
 from ebmcli.core.base_energy import BaseEnergy
 from ebmcli.core.concepts import BothConcept, ConditionalConcept, PosteriorConcept
 from ebmcli.core.energy import at_noise_level, energy_and_gradient
-from ebmcli.errors import DigestError, FileFormatError, UsageError
+from ebmcli.errors import DigestError, FileFormatError, UnknownNameError, UsageError
 from ebmcli.registry import Registry, create_registry, read_registry
-from ebmcli.workflows.energies import Composed, compose, once_per_input
+from ebmcli.workflows.energies import (
+    LOGICS,
+    WITHOUT_STRENGTH,
+    Composed,
+    compose,
+    once_per_input,
+)
 from ebmcli.workflows.formulas import formula_of
 from ebmcli.workflows.loading import load_base, load_concept
 
@@ -111,7 +117,11 @@ def test_any_other_formula_of_conditional_energies_is_exact_too(conditionals: Re
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=5e-3)
 
 
-@pytest.mark.parametrize("logic", ["exact", "paper"])
+REPEATED = "(color=red & tall) | (color=green & tall) | (color=blue & ~color=red & ~tall)"
+PLAIN = "color=red & tall & ~color=green & ~color=blue"  # for rules that have no OR
+
+
+@pytest.mark.parametrize("logic", LOGICS)
 def test_every_network_runs_once_per_input(
     posteriors: Registry, logic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,12 +139,30 @@ def test_every_network_runs_once_per_input(
 
     monkeypatch.setattr(BaseEnergy, "energy", base)
     monkeypatch.setattr(PosteriorConcept, "log_posterior", concept)
-    source = "(color=red & tall) | (color=green & tall) | (color=blue & ~color=red & ~tall)"
+    source = PLAIN if logic in ("composable-diffusion", "dng", "perp-neg") else REPEATED
     energy = composed(posteriors, source, logic=logic).energy
     x, sigma = noisy_squares()
     for done in (1, 2, 3):
         energy_and_gradient(at_noise_level(energy, sigma), x)
         assert calls == {"base": done, "color": done, "tall": done}
+
+
+@pytest.mark.parametrize("logic", [name for name in LOGICS if name not in WITHOUT_STRENGTH])
+def test_a_strength_is_the_same_weight_by_every_rule_that_has_one(
+    posteriors: Registry, logic: str
+) -> None:
+    """E0 - w (log of the posteriors), up to a constant, for AND of two concepts."""
+    x, sigma = noisy_squares()
+    exact = composed(posteriors, "color=red & tall", strength=3.0).energy(x, sigma)
+    found = composed(posteriors, "color=red & tall", logic=logic, strength=3.0).energy(x, sigma)
+    gap = found - exact
+    torch.testing.assert_close(gap, gap[:1].expand(4), rtol=0, atol=5e-3)  # energies near 1000
+
+
+def test_an_unknown_logic_is_refused_with_the_nearest_name(posteriors: Registry) -> None:
+    with pytest.raises(UnknownNameError, match="unknown logic 'perpneg'") as caught:
+        composed(posteriors, "color=red", logic="perpneg")
+    assert "did you mean 'perp-neg'" in (caught.value.hint or "")
 
 
 def test_the_papers_rules_count_a_concept_that_decides_nothing(posteriors: Registry) -> None:

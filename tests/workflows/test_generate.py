@@ -27,6 +27,7 @@ from ebmcli.errors import (
 from ebmcli.pictures import write_png
 from ebmcli.registry import Registry, read_registry
 from ebmcli.workflows import generate
+from ebmcli.workflows.energies import LOGICS
 from ebmcli.workflows.generate import (
     ATTEMPT_STRIDE,
     Drawn,
@@ -225,8 +226,12 @@ def test_every_logic_and_sampler_draws(registry: Registry) -> None:
         return draw_pictures(ask(n=1, **changes), registry)
 
     drawn = [
-        images(), images(logic="paper"), images(sampler="heun"), images(strength=5.0),
-        images(sampler="langevin", steps=3),
+        images(expression="tall & ~color=red & ~color=green", logic=logic)
+        for logic in LOGICS
+        if logic != "logdiff-constant"  # without OR it is composable-diffusion
+    ]
+    drawn += [
+        images(), images(sampler="heun"), images(strength=5.0), images(sampler="langevin", steps=3)
     ]  # fmt: skip
     pictures = [one.images.tobytes() for one in drawn]
     assert len(set(pictures)) == len(pictures)
@@ -245,7 +250,7 @@ def test_every_logic_and_sampler_draws(registry: Registry) -> None:
         ({"corrector_steps": -1}, "--corrector-steps must not be negative"),
         ({"strength": 0.0}, "--strength is above 0"),
         ({"strength": float("nan")}, "--strength is above 0"),
-        ({"strength": 2.0, "logic": "paper"}, "--strength has no meaning"),
+        ({"strength": 2.0, "logic": "paper"}, "--strength has no meaning with --logic paper"),
         ({"start_noise": 0.001}, "--noise is above 0.02"),
         ({"start_noise": float("nan")}, "--noise is above 0.02"),
         ({"seed": -1}, "seeds are between 0"),

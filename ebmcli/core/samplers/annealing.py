@@ -1,15 +1,10 @@
-"""Samplers: one step function and one chain iterator per method.
+"""Annealed chains: moves at a noise level, then a Heun step to the next, down to no noise."""
 
-Notation: x (B, C, H, W) the states, sigma_1 > ... > sigma_n the noise levels, E(x, sigma) the
-energy of noised images, D(x, sigma) = x - sigma^2 dE/dx its denoiser. A chain is one image.
-"""
-
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from ebmcli.core.energy import (
     Energy,
@@ -18,6 +13,19 @@ from ebmcli.core.energy import (
     energy_and_gradient,
     energy_gradient,
 )
+from ebmcli.core.samplers.adaptation import adapt_step
+from ebmcli.core.samplers.langevin import exponential_langevin_step
+from ebmcli.core.samplers.metropolis import MALA, Evaluated, Method, evaluate
+from ebmcli.core.samplers.noise import SeededNoise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moves:
+    """What the moves at one noise level tell; of adapted ones, those after the warm-up."""
+
+    energies: Tensor  # E(x, sigma) after (unadjusted: before) each move, (n, B), nats
+    acceptance: Tensor | None = None  # mean probability of being taken, (B,); None: always taken
+    step: Tensor | None = None  # h, (B,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,87 +37,15 @@ class ChainState:
     x: Tensor  # states at the next level (B, C, H, W); the last ones have no noise
     denoised: Tensor  # D(x, sigma) at the level just left
     energy: Tensor  # E(x, sigma) at the level just left, (B,)
+    moves: Moves | None = None  # None where none were made
 
 
-class SeededNoise:
-    """Standard normal noise from one generator per image, drawn on the CPU.
-
-    A picture then depends on its seed alone, not on the batch it is drawn in or on the device.
-    """
-
-    def __init__(self, seeds: Sequence[int], shape: Sequence[int]) -> None:
-        self.generators = [Generator().manual_seed(seed) for seed in seeds]
-        self.shape = tuple(shape)
-
-    def draw(self) -> Tensor:
-        """The next noise, (B, *shape), on the CPU."""
-        return torch.stack([torch.randn(self.shape, generator=g) for g in self.generators])
+Correct = Callable[[Tensor, float], tuple[Tensor, Moves | None]]
 
 
-def noise_levels(
-    n: int, *, sigma_min: float = 0.02, sigma_max: float = 10.0, rho: float = 5.0
-) -> Tensor:
-    """n levels from sigma_max down to sigma_min, evenly spaced in sigma^(1/rho); (n,).
-
-    Source: Karras et al. (2022), Eq. 5, with rho = 5 (chosen).
-    """
-    if n < 2:
-        raise ValueError(f"at least 2 noise levels are needed, got {n}")
-    ramp = torch.linspace(0, 1, n)
-    ends = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
-    levels: Tensor = (ends[0] + ramp * (ends[1] - ends[0])) ** rho
-    return levels
-
-
-def langevin_step(
-    energy: Energy, x: Tensor, *, step_size: float, noise_scale: float, noise: Tensor
-) -> Tensor:
-    """Advance every chain by one step of unadjusted Langevin dynamics.
-
-        x' = x - step_size * dE/dx + noise_scale * noise,    noise ~ N(0, I)
-
-    ``step_size`` multiplies the whole gradient. Papers that write lambda/2 before the gradient
-    and N(0, lambda) noise have step_size = lambda/2, noise_scale = sqrt(lambda).
-
-    Args:
-        energy: Maps images (B, C, H, W) to energies (B,), in nats.
-        x: States (B, C, H, W); left unchanged.
-        step_size: Intensity^2 per nat, positive.
-        noise_scale: Intensity; 0 turns the step into gradient descent.
-        noise: Standard normal, the shape of ``x``.
-
-    Returns:
-        The next states, detached from the graph and not clamped.
-
-    Source: Du and Mordatch (2019); Du, Li, Mordatch (2020), Eq. 3.
-    """
-    return x.detach() - step_size * energy_gradient(energy, x) + noise_scale * noise
-
-
-def exponential_langevin_step(
-    energy: NoisyEnergy, x: Tensor, sigma: Tensor, *, step: float, noise: Tensor
-) -> Tensor:
-    """One Langevin step at a noise level that is exact for the noise around a fixed image.
-
-        x' = D + e^-h (x - D) + sigma sqrt(1 - e^-2h) noise,    h = step
-
-    For small h this is Langevin dynamics with step size h sigma^2. Unlike the plain step it does
-    not inflate the noise: if x = x0 + sigma n and D = x0, then x' has noise sigma again, which a
-    network conditioned on sigma notices.
-
-    Args:
-        energy: Energy of noised images.
-        x: States (B, C, H, W).
-        sigma: Their noise level (B,).
-        step: h > 0, dimensionless.
-        noise: Standard normal, the shape of ``x``.
-    """
-    per_image = sigma.view(-1, 1, 1, 1)
-    gradient = energy_gradient(at_noise_level(energy, sigma), x)
-    denoised = x - per_image.square() * gradient
-    keep = math.exp(-step)
-    spread = per_image * math.sqrt(1 - keep**2)
-    return denoised + keep * (x - denoised) + spread * noise
+def fixed_level(energy: NoisyEnergy, x: Tensor, sigma: float) -> Energy:
+    """The energy at one noise level, for batches as large as ``x``."""
+    return at_noise_level(energy, torch.full((len(x),), sigma, device=x.device, dtype=x.dtype))
 
 
 def heun_step(
@@ -161,13 +97,115 @@ def annealed_chain(
         corrector_step: h of each.
         corrector_from: Lowest noise level that is corrected, intensity.
     """
+
+    def correct(x: Tensor, sigma: float) -> tuple[Tensor, Moves | None]:
+        levels = torch.full((len(x),), sigma, device=x.device)
+        recorded, energies = _recorded(energy)
+        for _ in range(n_corrector):
+            fresh = noise.draw().to(x)
+            x = exponential_langevin_step(recorded, x, levels, step=corrector_step, noise=fresh)
+        return x, Moves(energies=torch.stack(energies)) if energies else None
+
+    return _anneal(energy, x, sigmas, correct=correct, corrector_from=corrector_from)
+
+
+def _recorded(energy: NoisyEnergy) -> tuple[NoisyEnergy, list[Tensor]]:
+    """The same energy, and the list that its values go to."""
+    energies: list[Tensor] = []
+
+    def recording(x: Tensor, sigma: Tensor) -> Tensor:
+        value = energy(x, sigma)
+        energies.append(value.detach())
+        return value
+
+    return recording, energies
+
+
+def metropolis_chain(
+    energy: NoisyEnergy,
+    x: Tensor,
+    sigmas: Sequence[float],
+    noise: SeededNoise,
+    *,
+    method: Method = MALA,
+    n_corrector: int = 12,
+    n_warmup: int = 6,
+    corrector_from: float = 0.3,
+) -> Iterator[ChainState]:
+    """Like :func:`annealed_chain`, with moves that leave exp(-E(x, sigma)) exactly as it is.
+
+    At every level with sigma >= ``corrector_from``: ``n_warmup`` moves that adapt the step of each
+    picture to the method's acceptance, starting from the step of the level before; then the step
+    is frozen for ``n_corrector`` moves; then one Heun step to the next level.
+
+    Args:
+        energy: Energy of noised images, (B, C, H, W), (B,) -> (B,).
+        x: States at ``sigmas[0]``, (P k, C, H, W), the k chains of a picture next to each other.
+        sigmas: Falling noise levels, all positive.
+        noise: Source of proposals and decisions, with k = ``noise.chains``.
+        method: MALA or HMC.
+        n_corrector: Moves per level with a frozen step.
+        n_warmup: Moves per level that adapt the step.
+        corrector_from: Lowest noise level at which chains move, intensity.
+    """
+    step = torch.full((len(x),), method.first_step, device=x.device, dtype=x.dtype)
+
+    def correct(x: Tensor, sigma: float) -> tuple[Tensor, Moves | None]:
+        nonlocal step
+        here = fixed_level(energy, x, sigma)
+        state = evaluate(here, x)
+        for count in range(1, n_warmup + 1):
+            moved = method.move(here, state, sigma, step, noise)
+            state = moved.state
+            step = adapt_step(
+                step, moved.acceptance, target=method.target, count=count, chains=noise.chains
+            )
+        state, moves = move_chains(
+            here, state, sigma, noise, method=method, step=step, n=n_corrector
+        )
+        return state.x, moves
+
+    return _anneal(energy, x, sigmas, correct=correct, corrector_from=corrector_from)
+
+
+def move_chains(
+    energy: Energy,
+    state: Evaluated,
+    sigma: float,
+    noise: SeededNoise,
+    *,
+    method: Method,
+    step: Tensor,
+    n: int,
+) -> tuple[Evaluated, Moves]:
+    """n moves with a frozen step h, one per chain (B,): the last states and what happened."""
+    energies, total = [], torch.zeros_like(state.energy)
+    for _ in range(n):
+        moved = method.move(energy, state, sigma, step, noise)
+        state, total = moved.state, total + moved.acceptance
+        energies.append(state.energy)
+    acceptance = total / n if n else None
+    shape = (0, len(state.energy))
+    found = torch.stack(energies) if energies else state.energy.new_empty(shape)
+    return state, Moves(energies=found, acceptance=acceptance, step=step)
+
+
+def _anneal(
+    energy: NoisyEnergy,
+    x: Tensor,
+    sigmas: Sequence[float],
+    *,
+    correct: Correct,
+    corrector_from: float,
+) -> Iterator[ChainState]:
+    """Correct, step, yield, level by level."""
     ends = [*sigmas[1:], 0.0]
     for level, (sigma, sigma_next) in enumerate(zip(sigmas, ends, strict=True)):
+        moves = None
         if sigma >= corrector_from:
-            levels = torch.full((len(x),), sigma, device=x.device)
-            for _ in range(n_corrector):
-                fresh = noise.draw().to(x)
-                x = exponential_langevin_step(energy, x, levels, step=corrector_step, noise=fresh)
+            x, moves = correct(x, sigma)
         x, denoised, value = heun_step(energy, x, sigma, sigma_next)
         x = x.detach()
-        yield ChainState(level=level, sigma=sigma, x=x, denoised=denoised.detach(), energy=value)
+        yield ChainState(
+            level=level, sigma=sigma, x=x, denoised=denoised.detach(), energy=value, moves=moves
+        )

@@ -79,6 +79,8 @@ class EvalRequest:
         """What every row of one results file has in common."""
         ignored = ("expression", "n", "seed", "start_image", "keep_frames", "batch_size")
         sampling = {k: v for k, v in asdict(self.sampling).items() if k not in ignored}
+        if sampling["chains"] is None:
+            del sampling["chains"]  # as in files from before there were chains
         data = str(self.data) if self.data else None
         return {"n": self.n, "seeds": self.all_seeds, "sampling": sampling, "data": data}
 

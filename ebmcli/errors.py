@@ -119,7 +119,7 @@ class DeviceError(EbmError):
 
 
 class DivergedError(EbmError):
-    """Training produced numbers that are not finite."""
+    """Training or drawing produced numbers that are not finite."""
 
 
 class InterruptedRun(EbmError):

@@ -27,9 +27,12 @@ def evaluate(
         Path | None, typer.Option("-o", "--out", help="JSON file, written row by row.")
     ] = None,
     steps: Annotated[int, typer.Option(help="Noise levels from noise to picture.")] = 32,
-    sampler: Annotated[str, typer.Option(help="auto, heun or langevin.")] = "auto",
-    corrector_steps: Annotated[
-        int | None, typer.Option(help="Langevin steps per noise level.")
+    sampler: Annotated[
+        str, typer.Option(help="auto, heun, langevin, mala, hmc, smc or rejection.")
+    ] = "auto",
+    corrector_steps: Annotated[int | None, typer.Option(help="Moves per noise level.")] = None,
+    chains: Annotated[
+        int | None, typer.Option(help="Chains per picture: mala, hmc, smc, rejection.")
     ] = None,
     strength: Annotated[float | None, typer.Option(help="Weight of guidance.")] = None,
     logic: Annotated[
@@ -61,7 +64,8 @@ def evaluate(
     known = read_registry(find_registry(registry))
     sampling = GenerateRequest(
         expression="", steps=steps, sampler=sampler, corrector_steps=corrector_steps,
-        strength=strength, logic=logic, attempts=attempts, batch_size=batch_size, device=device,
+        chains=chains, strength=strength, logic=logic, attempts=attempts, batch_size=batch_size,
+        device=device,
     )  # fmt: skip
     request = EvalRequest(
         targets=tuple(targets), sampling=sampling, n=n, seeds=seeds, seed=seed, space=space,

@@ -16,10 +16,11 @@ def generate(
     ] = None,
     steps: Annotated[int, typer.Option(help="Noise levels from noise to picture.")] = 32,
     sampler: Annotated[
-        str, typer.Option(help="auto, heun (flow alone) or langevin (8 corrector steps a level).")
+        str, typer.Option(help="auto, heun (flow alone), langevin, mala, hmc, smc or rejection.")
     ] = "auto",
-    corrector_steps: Annotated[
-        int | None, typer.Option(help="Langevin steps per noise level.")
+    corrector_steps: Annotated[int | None, typer.Option(help="Moves per noise level.")] = None,
+    chains: Annotated[
+        int | None, typer.Option(help="Chains per picture: mala, hmc, smc, rejection.")
     ] = None,
     strength: Annotated[
         float | None, typer.Option(help="Weight of guidance: 1 is Bayes' rule, more is sharper.")
@@ -37,7 +38,9 @@ def generate(
         float, typer.Option(help="Noise added to the picture of --from; more changes more.")
     ] = 1.0,
     gif: Annotated[bool, typer.Option("--gif", help="Also an animation of the chains.")] = False,
-    trace: Annotated[bool, typer.Option("--trace", help="Also energy and P per level.")] = False,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Also energy, P, acceptance, R-hat per level.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
     batch_size: Annotated[int, typer.Option(help="Chains at a time; changes no picture.")] = 16,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
@@ -68,6 +71,7 @@ def generate(
         steps=steps,
         sampler=sampler,
         corrector_steps=corrector_steps,
+        chains=chains,
         strength=strength,
         logic=logic,
         attempts=attempts,
@@ -105,6 +109,8 @@ def generate(
                 "accepted_at_first": round(drawn.first_accepted, 4),
                 "seconds": round(drawn.seconds, 2),
                 "energy_calls": drawn.n_energy_calls,
+                "diagnostics": drawn.diagnostics,
+                "notes": drawn.notes,
                 "digests": drawn.digests,
             }
         )
@@ -115,3 +121,5 @@ def generate(
         f"{held} of {n} pictures satisfy the formula by the model's own reading; "
         f"{drawn.seconds:.1f} s"
     )
+    for note in drawn.notes:
+        message(note)

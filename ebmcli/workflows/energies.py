@@ -27,6 +27,7 @@ class Composed:
     """The energy of a formula and what it is made of."""
 
     energy: NoisyEnergy  # E_f(x, sigma), nats
+    base: NoisyEnergy  # E0(x, sigma), of the space
     log_probability: NoisyEnergy  # log P(f | x, sigma), nats, (B,)
     gaussian: GaussianEnergy  # of the space; chains start from it
     concepts: dict[str, Concept]
@@ -82,6 +83,7 @@ def compose(
     first = next(iter(concepts.values()))
     return Composed(
         energy=energy,
+        base=base,
         log_probability=probability,
         gaussian=gaussian,
         concepts=concepts,

@@ -1,5 +1,6 @@
 """From an expression to pictures: compose, draw by annealed chains, keep the probable ones."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,15 +15,26 @@ from torch import Tensor
 from ebmcli.core.expression import literals
 from ebmcli.core.images import to_bytes, to_intensity
 from ebmcli.core.logic import Formula
-from ebmcli.core.samplers import ChainState, SeededNoise, annealed_chain, noise_levels
-from ebmcli.errors import ConfigError, UnknownNameError
+from ebmcli.core.samplers import SeededNoise, noise_levels, reject
+from ebmcli.errors import ConfigError, DivergedError, UnknownNameError
 from ebmcli.imaging import read_image
 from ebmcli.registry import Registry
+from ebmcli.workflows.chains import (
+    N_CHAINS,
+    N_CORRECTOR,
+    SAMPLERS,
+    Batch,
+    check_sampler,
+    choose,
+    energy_calls,
+    run_chains,
+    shown,
+)
 from ebmcli.workflows.device import resolve_device
 from ebmcli.workflows.energies import LOGICS, WITHOUT_STRENGTH, Composed, compose
 from ebmcli.workflows.formulas import formula_of
+from ebmcli.workflows.tracing import Trace
 
-SAMPLERS = ("auto", "heun", "langevin")
 DEFAULT_STRENGTH = 4.0  # measured: red cubes at a place are cubes in 62 % at 2, 81 % at 4
 READ_SIGMA = 0.1  # intensity; noise at which a finished picture's probability is read
 SIGMA_MIN, SIGMA_MAX = 0.02, 10.0  # intensity; ends of the annealing
@@ -42,8 +54,9 @@ class GenerateRequest:
     seed: int = 0  # of the first picture; the next has seed + 1
     steps: int = 32  # noise levels
     sampler: str = "auto"
-    corrector_steps: int | None = None  # Langevin steps per level; None: the sampler's own
-    strength: float | None = None  # weight of guidance; None: DEFAULT_STRENGTH
+    corrector_steps: int | None = None  # moves per level; None: the sampler's own
+    chains: int | None = None  # per picture; None: the sampler's own
+    strength: float | None = None  # weight of guidance; None: DEFAULT_STRENGTH, 1 for rejection
     logic: str = "exact"
     attempts: int = 3  # draws per picture, while the model itself thinks it is wrong
     batch_size: int = 16
@@ -61,8 +74,13 @@ class GenerateRequest:
             raise UnknownNameError("sampler", self.sampler, SAMPLERS)
         if self.logic not in LOGICS:
             raise UnknownNameError("logic", self.logic, LOGICS)
-        if self.corrector_steps is not None and self.corrector_steps < 0:
-            raise ConfigError(f"--corrector-steps must not be negative: {self.corrector_steps}")
+        check_sampler(
+            self.sampler,
+            corrector_steps=self.corrector_steps,
+            chains=self.chains,
+            logic=self.logic,
+            edits=self.start_image is not None,
+        )
         if self.strength is not None and self.logic in WITHOUT_STRENGTH:
             hint = "leave it out, or use --logic exact"
             raise ConfigError(f"--strength has no meaning with --logic {self.logic}", hint=hint)
@@ -75,8 +93,13 @@ class GenerateRequest:
         if not 0 <= self.seed <= N_SEEDS - self.n:
             raise ConfigError(f"seeds are between 0 and 2^32 - 1, got --seed {self.seed}")
 
+    @property
+    def n_chains(self) -> int:
+        """Chains per picture."""
+        return N_CHAINS.get(self.sampler, 1) if self.chains is None else self.chains
+
     def n_corrector(self, n_concepts: int) -> int:
-        """Langevin steps per noise level at which pictures are corrected.
+        """Moves per noise level at which pictures are corrected.
 
         The energy of one concept is nearly that of its noised pictures; that of several is not, and
         the corrector makes it so (measured for old & male & ~wavy, one draw: 50 % right with 6
@@ -84,14 +107,18 @@ class GenerateRequest:
         """
         if self.corrector_steps is not None:
             return self.corrector_steps
-        return {"auto": 6 if n_concepts == 1 else 12, "heun": 0, "langevin": 8}[self.sampler]
+        if self.sampler == "auto":
+            return 6 if n_concepts == 1 else 12
+        return N_CORRECTOR[self.sampler]
 
     @property
     def power(self) -> float:
-        """The weight of guidance in the energy; 1 for a rule that has none."""
+        """The weight of guidance; 1 for a rule that has none, and for rejection: Bayes' rule."""
         if self.logic in WITHOUT_STRENGTH:
             return 1.0
-        return DEFAULT_STRENGTH if self.strength is None else self.strength
+        if self.strength is not None:
+            return self.strength
+        return 1.0 if self.sampler == "rejection" else DEFAULT_STRENGTH
 
 
 @dataclass(kw_only=True)
@@ -110,6 +137,8 @@ class Drawn:
     digests: dict[str, str]
     frames: list[NDArray[np.uint8]] = field(default_factory=list)  # (N, S, S, 3) per level
     trace: list[dict[str, Any]] = field(default_factory=list)  # one row per level
+    diagnostics: dict[str, Any] = field(default_factory=dict)  # of Trace.summary
+    notes: list[str] = field(default_factory=list)  # what the user should know, one line each
 
 
 def draw_pictures(
@@ -119,7 +148,8 @@ def draw_pictures(
 
     Every picture depends on its own seed and not on the others. A picture whose P(f | x) by the
     model itself is below :func:`acceptance` is drawn again from fresh noise, up to ``attempts``
-    times, and the most probable draw is kept; no judge takes part.
+    times, and the most probable draw is kept; no judge takes part. With rejection it is drawn again
+    while no draw of the base was accepted.
     """
     start = time.monotonic()
     formula, space = formula_of(registry, request.expression)
@@ -127,20 +157,20 @@ def draw_pictures(
     composed = compose(
         registry, formula, logic=request.logic, strength=request.power, device=device
     )
-    work = _Work(request, composed, device, progress)
-    seeds = [request.seed + i for i in range(request.n)]
     accept = acceptance(formula)
+    work = _Work(request, composed, device, accept=accept, progress=progress)
+    seeds = [request.seed + i for i in range(request.n)]
     best = work.draw(seeds, attempt=0)
-    first = float((best.probability >= accept).float().mean())
+    first = float(best.kept.float().mean())
     taken = [1] * request.n
     for attempt in range(1, request.attempts):
-        poor = (best.probability < accept).nonzero()[:, 0].tolist()
+        poor = (~best.kept).nonzero()[:, 0].tolist()
         if not poor:
             break
         again = work.draw([seeds[i] for i in poor], attempt=attempt)
         for row, i in enumerate(poor):
             taken[i] += 1
-            if again.probability[row] > best.probability[i]:
+            if again.kept[row] or again.probability[row] > best.probability[i]:
                 best.copy_row(i, again, row)
     return Drawn(
         images=to_bytes(best.x).numpy(),
@@ -154,8 +184,28 @@ def draw_pictures(
         space=space,
         digests=composed.digests,
         frames=[to_bytes(frame).numpy() for frame in best.frames],
-        trace=work.trace(),
+        trace=work.trace.rows() if request.keep_frames else [],
+        diagnostics=work.trace.summary(),
+        notes=_rejected(best, request, formula, composed) if request.sampler == "rejection" else [],
     )
+
+
+def _rejected(
+    best: Batch, request: GenerateRequest, formula: Formula, composed: Composed
+) -> list[str]:
+    """What rejection could not draw, and why: nothing, or one line."""
+    n_poor = int((~best.kept).sum())
+    if not n_poor:
+        return []
+    log_priors = {name: c.log_prior.tolist() for name, c in composed.concepts.items()}
+    chance = math.exp(formula.log_prior(log_priors))
+    n_draws = request.n_chains * request.attempts
+    largest = float(best.probability[~best.kept].max())
+    return [
+        f"{n_poor} of {request.n} pictures: none of {n_draws} draws of the base was accepted, the "
+        f"most probable is kept, P(f | x) = {largest:.2g} at most; P(f) is {chance:.2g} by chance, "
+        "so --chains or --attempts would have to grow, or --sampler auto leads chains there"
+    ]
 
 
 def acceptance(formula: Formula) -> float:
@@ -172,21 +222,6 @@ def acceptance(formula: Formula) -> float:
     return 0.5 ** (1 + sum(points.values()))
 
 
-@dataclass
-class _Batch:
-    """Finished states of some chains, on the CPU."""
-
-    x: Tensor  # (B, 3, S, S)
-    probability: Tensor  # (B,)
-    frames: list[Tensor]
-
-    def copy_row(self, i: int, other: "_Batch", row: int) -> None:
-        """Take over one picture of another batch."""
-        self.x[i], self.probability[i] = other.x[row], other.probability[row]
-        for mine, theirs in zip(self.frames, other.frames, strict=True):
-            mine[i] = theirs[row]
-
-
 class _Work:
     """One request in progress: draws batches and counts levels for the progress bar."""
 
@@ -195,41 +230,53 @@ class _Work:
         request: GenerateRequest,
         composed: Composed,
         device: torch.device,
+        *,
+        accept: float,
         progress: Progress | None,
     ) -> None:
         self.request, self.composed, self.device = request, composed, device
-        self.progress = progress
-        self._notes: dict[float, list[tuple[Tensor, Tensor]]] = {}  # by noise level
+        self.accept, self.progress = accept, progress
+        self.trace = Trace(self._log_probability if request.keep_frames else None)
         self.sigmas = self._levels()
-        corrected = sum(sigma >= CORRECT_FROM for sigma in self.sigmas)
         self.n_corrector = request.n_corrector(len(composed.concepts))
-        self.n_calls = 2 * len(self.sigmas) - 1 + self.n_corrector * corrected
+        self.n_calls = energy_calls(
+            request.sampler,
+            n_levels=len(self.sigmas),
+            n_corrected=sum(sigma >= CORRECT_FROM for sigma in self.sigmas),
+            n_corrector=self.n_corrector,
+            n_chains=request.n_chains,
+        )
 
     def _levels(self) -> list[float]:
         highest = SIGMA_MAX if self.request.start_image is None else self.request.start_noise
         levels = noise_levels(self.request.steps, sigma_min=SIGMA_MIN, sigma_max=highest)
         return [float(level) for level in levels]
 
-    def draw(self, seeds: Sequence[int], *, attempt: int) -> _Batch:
+    def draw(self, seeds: Sequence[int], *, attempt: int) -> Batch:
         """One draw of every seed, in batches."""
         parts = []
-        chunks = list(_chunks(seeds, self.request.batch_size))
+        chunks = list(_chunks(seeds, max(1, self.request.batch_size // self.request.n_chains)))
         for number, chunk in enumerate(chunks):
             parts.append(self._chunk(chunk, attempt, number * len(self.sigmas), len(chunks)))
         frames = [torch.cat(level) for level in zip(*(p.frames for p in parts), strict=True)]
-        x = torch.cat([part.x for part in parts])
-        return _Batch(x, torch.cat([part.probability for part in parts]), frames)
+        return Batch(
+            x=torch.cat([part.x for part in parts]),
+            probability=torch.cat([part.probability for part in parts]),
+            kept=torch.cat([part.kept for part in parts]),
+            frames=frames,
+        )
 
-    def _chunk(self, seeds: Sequence[int], attempt: int, done: int, n_chunks: int) -> _Batch:
+    def _chunk(self, seeds: Sequence[int], attempt: int, done: int, n_chunks: int) -> Batch:
         size = self.composed.size
         own = [(seed + attempt * ATTEMPT_STRIDE) % N_SEEDS for seed in seeds]
-        noise = SeededNoise(own, (3, size, size))
+        noise = SeededNoise(own, (3, size, size), chains=self.request.n_chains)
         x = self._start(noise)
-        chain = annealed_chain(
-            self.composed.energy,
+        chain = run_chains(
+            self.composed,
             x,
             self.sigmas,
             noise,
+            sampler=self.request.sampler,
             n_corrector=self.n_corrector,
             corrector_from=CORRECT_FROM,
         )
@@ -237,12 +284,21 @@ class _Work:
         for state in chain:
             last = state.x
             if self.request.keep_frames:
-                frames.append(state.denoised.cpu())
-            if attempt == 0 and self.request.keep_frames:
-                self._note(state)
+                frames.append(shown(state).cpu())
+            if attempt == 0:
+                self.trace.note(state)
             if self.progress:
                 self.progress(done + state.level + 1, n_chunks * len(self.sigmas))
-        return _Batch(last.cpu(), self._probability(last), frames)
+        if not bool(last.isfinite().all()):
+            hint = "lower --strength or the weights in the formula; ebm verify checks the files"
+            raise DivergedError("drawing ended in numbers that are not finite", hint=hint)
+        probability = self._probability(last)
+        if self.request.sampler == "rejection":
+            uniform = noise.uniform()
+            kept = reject(probability.log(), power=self.request.power, uniform=uniform)
+        else:
+            kept = probability >= self.accept
+        return choose(last.cpu(), probability, kept=kept, frames=frames, n_pictures=len(seeds))
 
     def _start(self, noise: SeededNoise) -> Tensor:
         """States at the highest level: samples of the Gaussian base, or a picture with noise."""
@@ -259,19 +315,10 @@ class _Work:
         noise = torch.randn(x.shape[1:], generator=generator).to(x.device)
         return self.composed.log_probability(x + READ_SIGMA * noise, level).exp().cpu()
 
-    def _note(self, state: ChainState) -> None:
-        """Remember energy and log P of the denoised pictures of one batch at one level."""
-        level = torch.full((len(state.denoised),), READ_SIGMA, device=state.denoised.device)
-        log_p = self.composed.log_probability(state.denoised, level)
-        self._notes.setdefault(state.sigma, []).append((state.energy, log_p))
-
-    def trace(self) -> list[dict[str, Any]]:
-        """Mean energy and mean log P of all pictures, one row per noise level."""
-        rows = []
-        for sigma, notes in self._notes.items():
-            energy, log_p = (torch.cat(column).mean() for column in zip(*notes, strict=True))
-            rows.append({"sigma": sigma, "energy": float(energy), "log_p": float(log_p)})
-        return rows
+    def _log_probability(self, denoised: Tensor) -> Tensor:
+        """log P(f | x) of the denoised pictures of one batch."""
+        level = torch.full((len(denoised),), READ_SIGMA, device=denoised.device)
+        return self.composed.log_probability(denoised, level)
 
 
 def _chunks(seeds: Sequence[int], size: int) -> Iterator[Sequence[int]]:

@@ -12,6 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import ebmcli
+from ebmcli.charts import trace_chart
 from ebmcli.checkpoint import write_bytes
 from ebmcli.errors import ConfigError, OutputExistsError
 from ebmcli.pictures import even_columns, labelled_grid, write_gif, write_png
@@ -35,7 +36,7 @@ def planned(request: GenerateRequest, out: Path | None, *, gif: bool, trace: boo
     grid, singles = _pictures(request, out)
     files = [*singles, grid]
     files += [grid.with_suffix(".gif")] if gif else []
-    return files + ([grid.with_suffix(".trace.json")] if trace else [])
+    return files + ([grid.with_suffix(s) for s in (".trace.json", ".trace.png")] if trace else [])
 
 
 def _pictures(request: GenerateRequest, out: Path | None) -> tuple[Path, list[Path]]:
@@ -124,6 +125,10 @@ def write_pictures(
     if trace:
         text = json.dumps(drawn.trace, indent=1)
         write_bytes(grid.with_suffix(".trace.json"), f"{text}\n".encode())
+        chart = trace_chart(drawn.trace, title=request.expression)
+        write_png(
+            grid.with_suffix(".trace.png"), chart, metadata(drawn, request), overwrite=overwrite
+        )
     return files
 
 

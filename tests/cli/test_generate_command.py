@@ -77,10 +77,13 @@ def test_a_folder_holds_one_file_per_seed(ebm: Any) -> None:
     result = ebm("tall", "-o", "pictures", "--seed", "3", "--gif", "--trace")
     assert result.exit_code == 0, result.output
     names = ["seed000003.png", "seed000004.png", "grid.png", "grid.gif", "grid.trace.json"]
+    names.append("grid.trace.png")
     assert result.stdout.splitlines() == [f"pictures/{name}" for name in names]
     assert {path.name for path in Path("pictures").iterdir()} == set(names)
     trace = json.loads(Path("pictures/grid.trace.json").read_text())
-    assert [set(row) for row in trace] == [{"sigma", "energy", "log_p"}] * 3
+    assert all({"sigma", "energy", "log_p"} <= set(row) for row in trace)
+    assert len(trace) == 3
+    assert "ebm:expression" in read_png_metadata(Path("pictures/grid.trace.png"))
     with Image.open("pictures/seed000003.png") as image:
         assert image.size == (SIZE, SIZE)
 
@@ -103,6 +106,24 @@ def test_json_reports_every_picture(ebm: Any) -> None:
     assert document["energy_calls"] == 5
     assert document["attempts"] == [1, 1]
     assert len(document["probabilities"]) == 2
+    assert document["diagnostics"] == {}
+    assert document["notes"] == []
+
+
+def test_what_rejection_cannot_reach_is_told_and_drawn_all_the_same(ebm: Any) -> None:
+    """With P^20 no coin falls that way; --attempts 1 and two chains are two draws."""
+    words = ("--sampler", "rejection", "--chains", "2", "--corrector-steps", "0")
+    result = ebm("color=red & tall", "-o", "a.png", *words, "--strength", "20")
+    assert result.exit_code == 0, result.output
+    assert "none of 2 draws of the base was accepted" in result.stderr
+    assert Path("a.png").exists()
+
+
+def test_a_sampler_tells_its_diagnostics_as_json(ebm: Any) -> None:
+    words = ("--sampler", "smc", "--chains", "2", "--json", "-o", "a.png", "--corrector-steps", "1")
+    document = json.loads(ebm("tall", *words).stdout)
+    assert {"acceptance", "particles", "log_z"} <= set(document["diagnostics"])
+    assert len(document["diagnostics"]["log_z"]) == 2
 
 
 def test_a_picture_can_be_edited(ebm: Any) -> None:
@@ -155,6 +176,8 @@ def test_overwrite_replaces_the_output(ebm: Any) -> None:
             "--strength has no meaning with --logic paper",
         ),
         (("tall", "--sampler", "euler"), "unknown sampler"),
+        (("tall", "--sampler", "smc", "--chains", "1"), "one chain is too few"),
+        (("tall", "--chains", "4"), "--chains has no meaning with --sampler auto"),
         (("tall", "--seed", "-1"), "seeds are between"),
         (("tall", "-n", "many"), "valid integer"),
     ],

@@ -1,6 +1,7 @@
 """Drawing: seeds, attempts, edits, and what a picture costs; all networks have random weights."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ebmcli.core.logic import compile_formula
 from ebmcli.errors import (
     ConfigError,
     DeviceError,
+    DivergedError,
     EbmError,
     ExpressionError,
     FileFormatError,
@@ -164,7 +166,8 @@ def test_frames_and_trace_have_one_entry_per_noise_level(registry: Registry) -> 
         assert len(sigmas) == 4
         assert sigmas == sorted(sigmas, reverse=True)
     for row, other in zip(drawn[0].trace, drawn[1].trace, strict=True):
-        assert set(row) == {"sigma", "energy", "log_p"}
+        moved = {"ess", "r_hat"} if row["sigma"] >= generate.CORRECT_FROM else set()
+        assert set(row) == {"sigma", "energy", "log_p"} | moved
         assert row == pytest.approx(other, rel=1e-3, abs=1e-2)
 
 
@@ -251,6 +254,7 @@ def test_every_logic_and_sampler_draws(registry: Registry) -> None:
         ({"strength": 0.0}, "--strength is above 0"),
         ({"strength": float("nan")}, "--strength is above 0"),
         ({"strength": 2.0, "logic": "paper"}, "--strength has no meaning with --logic paper"),
+        ({"sampler": "mala", "logic": "perp-neg"}, "perp-neg has no energy"),
         ({"start_noise": 0.001}, "--noise is above 0.02"),
         ({"start_noise": float("nan")}, "--noise is above 0.02"),
         ({"seed": -1}, "seeds are between 0"),
@@ -281,6 +285,22 @@ def test_a_wrong_formula_is_refused(
         registry = read_registry(path)
     with pytest.raises(kind, match=problem):
         draw_pictures(ask(expression), registry)
+
+
+def test_numbers_that_are_not_finite_end_the_drawing(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An energy that overflows: an error, and no black pictures."""
+    real = generate.compose
+
+    def broken(*names: Any, **options: Any) -> Any:
+        composed = real(*names, **options)
+        return replace(composed, energy=lambda x, sigma: (1e38 * x).square().flatten(1).sum(1))
+
+    monkeypatch.setattr(generate, "compose", broken)
+    with pytest.raises(DivergedError, match="not finite") as caught:
+        draw_pictures(ask(), registry)
+    assert "--strength" in (caught.value.hint or "")
 
 
 def test_an_absent_device_is_refused(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:

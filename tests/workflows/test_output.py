@@ -73,8 +73,11 @@ def test_files_are_known_beforehand(drawn: Drawn, out: str | None, files: list[s
 def test_animation_and_trace_lie_beside_the_sheet(drawn: Drawn, out: str) -> None:
     files = write_pictures(drawn, ask(), Path(out), gif=True, trace=True)
     assert files == planned(ask(), Path(out), gif=True, trace=True)
-    gif, trace = files[-2:]
+    gif, trace, chart = files[-3:]
     assert (gif.suffix, "".join(trace.suffixes)) == (".gif", ".trace.json")
+    assert chart == trace.with_suffix(".png")
+    with Image.open(chart) as image:
+        assert image.format == "PNG"
     assert json.loads(trace.read_text()) == drawn.trace
     with Image.open(gif) as animation:
         assert animation.n_frames == 4  # type: ignore[attr-defined]  # Pillow's plugins have it

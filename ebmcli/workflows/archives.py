@@ -65,7 +65,7 @@ def import_archive(
 ) -> list[Record]:
     """Check a zip file of :func:`export` and add what it holds to a registry.
 
-    A record that is there already, with the same weights, is left as it is.
+    A record that is there already, with the same weights and temperatures, is left as it is.
 
     Args:
         path: The registry.yaml to change.
@@ -89,7 +89,7 @@ def import_archive(
         with edit_registry(path) as editor:
             for record, data in content:
                 old = editor.registry.section(record.kind).get(record.name)
-                if old is not None and old.sha256 == record.sha256:
+                if old is not None and old.fingerprint == record.fingerprint:
                     continue
                 record = _placed(editor, record)
                 if old is None or overwrite:

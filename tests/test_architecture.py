@@ -13,7 +13,7 @@ PACKAGE = ROOT / "ebmcli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SOURCES = sorted([*MODULES, *(ROOT / "tests").rglob("*.py")])
 
-FORMATS = {"datasets", "checkpoint", "registry", "imaging", "pictures", "report"}
+FORMATS = {"datasets", "checkpoint", "registry", "imaging", "pictures", "report", "charts"}
 BELOW: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
@@ -22,6 +22,7 @@ BELOW: dict[str, set[str]] = {
     "evaluation": {"core", "errors"},
     "imaging": {"core", "errors"},
     "pictures": {"core", "errors"},
+    "charts": {"core", "errors", "pictures"},
     "report": {"errors"},
     "datasets": {"core", "errors", "imaging"},
     "checkpoint": {"core", "errors"},

@@ -25,7 +25,7 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 18, 46, 42  # pixels round a plot: numbers, words
 HEAD, FOOT = 44, 34  # pixels above and below all panels
 GRID = (224, 224, 220)
 BLUE, ORANGE = (59, 110, 160), (217, 120, 30)  # apart for the colour-blind, too
-PALE_BLUE, PALE_ORANGE = (150, 182, 212), (240, 190, 140)
+PALE_BLUE, PALE_ORANGE, BOTH = (150, 182, 212), (240, 190, 140), (188, 174, 166)
 N_BARS = 40  # of a histogram; chosen
 SHOWN = 0.995  # share of the values between the ends of a histogram, on each side
 
@@ -106,7 +106,10 @@ def reliability_chart(title: str, panels: Sequence[ReliabilityPanel]) -> Image.I
 
     On the diagonal confidence and truth agree. Above a plot: how many predictions a bar has.
     """
-    legend = "bar: share that is right    orange: distance to the confidence    top: predictions"
+    legend = (
+        "bar: share that is right    black line: where it should end    "
+        "orange: how far it is from there    above: how many predictions"
+    )
 
     def draw(plot: _Plot, panel: ReliabilityPanel) -> None:
         plot.ticks((0, 0.5, 1), across=True)
@@ -133,19 +136,27 @@ def reliability_chart(title: str, panels: Sequence[ReliabilityPanel]) -> Image.I
 
 
 def histogram_chart(title: str, panels: Sequence[HistogramPanel], *, axis: str) -> Image.Image:
-    """Two histograms each, of equal area, on one axis; ``axis`` names it and its unit."""
-    legend = "blue: pictures that show the value    orange: pictures that do not"
+    """Two histograms each, on one axis, which ``axis`` names with its unit.
+
+    Each is as high as its fullest bar: at low noise one is a spike beside which the other, of
+    equal area, could not be seen.
+    """
+    legend = (
+        "blue: pictures that show the value    orange: pictures that do not    "
+        "each to its fullest bar    black line: no evidence"
+    )
 
     def draw(plot: _Plot, panel: HistogramPanel) -> None:
         plot.ticks(nice_ticks(plot.low, plot.high), across=True)
         edges = np.linspace(plot.low, plot.high, N_BARS + 1)
         sides = [bar_shares(values, edges) for values in (panel.yes, panel.no)]
-        most = max(float(side.max()) for side in sides) or 1.0
-        for shares, color in zip(sides, (PALE_BLUE, PALE_ORANGE), strict=True):
+        sides = [side / (side.max() or 1.0) for side in sides]
+        areas = [*sides, np.minimum(*sides)]
+        for shares, color in zip(areas, (PALE_BLUE, PALE_ORANGE, BOTH), strict=True):
             for index, share in enumerate(shares):
-                plot.bar(edges[index], edges[index + 1], float(share) / most, color)
+                plot.bar(edges[index], edges[index + 1], float(share), color)
         for shares, color in zip(sides, (BLUE, ORANGE), strict=True):
-            tops = np.repeat(shares / most, 2)
+            tops = np.repeat(shares, 2)
             outline = zip(np.repeat(edges, 2)[1:-1], tops, strict=True)
             plot.draw.line([(plot.x(x), plot.y(y)) for x, y in outline], color, FINE)
         if plot.low < 0 < plot.high:

@@ -186,6 +186,9 @@ def _show_calibration(rows: list[dict[str, Any]]) -> None:
         "or place a cell is right by its weight in linear interpolation. by chance: about the ECE "
         "that perfect probabilities would have on so few pictures; log loss in nats"
     )
+    n_small = sum(level["ece_by_chance"] > level["aim"] for level in asked)
+    if n_small:
+        message(f"note: chance alone passes the aim in {n_small} of them; a larger -n tells more")
     for row in rows:
         if row["seen"]:
             message(f"note: {row['template']} has seen these pictures in its {row['seen']}")

@@ -107,8 +107,9 @@ N_BINS = 15  # of equal width, as in Guo et al. (2017)
 class Reliability:
     """Confidence against truth in bins of equal width over [0, 1], each a tensor (n_bins,).
 
-    ``variance`` is the sum of p (1 - p) over the confidences p of a bin: how far the number of
-    hits of a calibrated predictor strays.
+    ``variance`` is how far the number of hits of a calibrated predictor strays: the sum over the
+    confidences p of a bin of p (1 - p). Shares stray less: theirs is scaled, in all bins alike,
+    to the squares (hit - p)^2 that were seen.
     """
 
     count: Tensor
@@ -126,7 +127,7 @@ class Reliability:
         """About the ECE of a calibrated predictor with these confidences: never 0 for finite n.
 
         Per bin the mean absolute deviation of a sum of Bernoulli variables: sqrt(2 v / pi) where
-        it is near normal, and never above 2 v, with v the variance. Soft hits stray less.
+        it is near normal, and never above 2 v, with v the variance.
         """
         normal = (2 * self.variance / math.pi).sqrt()
         return float(torch.minimum(normal, 2 * self.variance).sum() / self.count.sum())
@@ -145,6 +146,8 @@ def reliability(confidence: Tensor, hit: Tensor, *, n_bins: int = N_BINS) -> Rel
     p = confidence.double()
     bins = (p * n_bins).long().clamp(0, n_bins - 1)
     spread = (p * (1 - p)).clamp_min(0)
+    if bool(((hit > 0) & (hit < 1)).any()):
+        spread = spread * min(1.0, float((hit.double() - p).square().sum() / spread.sum()))
     sums = [
         torch.zeros(n_bins, dtype=torch.float64).index_add_(0, bins, values)
         for values in (torch.ones_like(p), p, hit.double(), spread)

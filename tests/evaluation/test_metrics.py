@@ -138,6 +138,17 @@ def test_perfect_predictions_have_the_error_that_chance_makes(n: int) -> None:
     assert bins.error_by_chance < 0.8 * (15 * 0.25 / n) ** 0.5  # Jensen: v <= n / 4 over 15 bins
 
 
+def test_shares_stray_less_than_hits() -> None:
+    """Hits of p +- 0.1 in turn: their variance is 0.01, not p (1 - p)."""
+    p = torch.full((1000,), 0.5)
+    shares = p + 0.1 * (1 - 2 * (torch.arange(1000) % 2))
+    found = reliability(p, shares)
+    assert float(found.variance.sum()) == pytest.approx(1000 * 0.01, rel=1e-5)
+    assert found.error_by_chance == pytest.approx((2 * 0.01 / math.pi / 1000) ** 0.5, rel=1e-5)
+    whole = reliability(p, (shares > 0.5).float())
+    assert float(whole.variance.sum()) == pytest.approx(1000 * 0.25)
+
+
 def test_reliability_counts_every_prediction_once() -> None:
     p = torch.tensor([0.0, 0.5, 1.0, 1.0 + 1e-7])
     bins = reliability(p, torch.tensor([0.0, 0.25, 1.0, 1.0]), n_bins=4)

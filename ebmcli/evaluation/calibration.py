@@ -19,7 +19,7 @@ from ebmcli.evaluation.held_out import Read
 from ebmcli.evaluation.metrics import calibration_error
 
 SIGMAS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0)  # intensity; where temperatures are fitted
-PULL = 0.5  # of 1/T: standard deviation of what is believed beforehand about it; chosen
+PULL = 0.25  # of 1/T: standard deviation of what is believed beforehand about it; chosen
 HOTTEST = 16.0  # no temperature is above it, or below its inverse
 N_HALVINGS = 50  # of the interval of 1/T: beyond the last digit that is kept
 
@@ -28,8 +28,8 @@ N_HALVINGS = 50  # of the interval of 1/T: beyond the last digit that is kept
 class Level:
     """The temperature of one noise level, and what it changes.
 
-    The numbers "after" are of images that the temperature was not fitted to: each half of the
-    images is read at the temperature of the other half.
+    The numbers "after" (without "before") are of images that the temperature was not fitted to:
+    each half of the images is read at the temperature of the other half.
     """
 
     sigma: float
@@ -75,7 +75,10 @@ def evidence_of(read: Read, log_prior: Tensor) -> Tensor:
 
 
 def fit_level(read: Read, log_prior: Tensor, *, sigma: float, before: float = 1.0) -> Level:
-    """Fit the temperature of one noise level.
+    """Fit the temperature of one noise level; 1 where that is no gain.
+
+    No gain means: with each half of the images read at the temperature of the other half, the
+    log loss is not below that of T = 1. Few images, or little evidence, then do no harm.
 
     Args:
         read: What the posterior says without temperatures.
@@ -90,6 +93,8 @@ def fit_level(read: Read, log_prior: Tensor, *, sigma: float, before: float = 1.
         crossed[mine] = fit_temperature(s[other], log_prior, read.target[other])
     old = at_temperature(read, log_prior, torch.full((len(s),), before))
     new = at_temperature(read, log_prior, crossed)
+    if _log_loss(new) >= _log_loss(read):
+        found, new = 1.0, read
     return Level(
         sigma=sigma,
         temperature=found,

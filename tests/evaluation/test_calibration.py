@@ -107,6 +107,20 @@ def test_a_level_repairs_an_overconfident_posterior() -> None:
     assert level.calibration_error < 3 * chance < level.calibration_error_before
 
 
+def test_a_temperature_that_is_no_gain_on_other_images_stays_one() -> None:
+    """Of a posterior that is right as it is, few images say little: then nothing is changed."""
+    levels = []
+    for seed in range(12):
+        evidence, target = drawn(60, seed=seed)
+        levels.append(fit_level(read_of(evidence, target), PRIOR.float(), sigma=0.5))
+    for level in levels:
+        if level.temperature == 1.0:
+            assert level.log_loss == pytest.approx(level.log_loss_before, rel=1e-6)
+        else:
+            assert level.log_loss < level.log_loss_before
+    assert 3 <= sum(level.temperature == 1.0 for level in levels) <= 12
+
+
 def test_before_is_what_was_read_until_now() -> None:
     evidence, target = drawn(400)
     read = read_of(3 * evidence, target)

@@ -61,7 +61,7 @@ def labelled_grid(
         raise ValueError(f"{len(images)} images with {len(labels)} labels")
     columns = columns or even_columns(len(images))
     rows = math.ceil(len(images) / columns)
-    font, large = _font(LABEL_SIZE), _font(TITLE_SIZE)
+    font, large = font_of(LABEL_SIZE), font_of(TITLE_SIZE)
     side = images.shape[1] * scale
     lines = max(text.count("\n") + 1 if text else 0 for text in labels)
     row_height = side + (lines * (LABEL_SIZE + 4) + 4 if lines else 0) + GAP
@@ -102,7 +102,7 @@ def shorten(text: str, font: Font, width: int) -> str:
     return text.rstrip() + "..." if text else ""
 
 
-def _font(size: int) -> Font:
+def font_of(size: int) -> Font:
     """Pillow's own typeface, so that sheets look the same on every machine."""
     return ImageFont.load_default(size=size)
 
@@ -168,7 +168,7 @@ def _color_bar(sheet: Image.Image, corner: tuple[int, int], *, width: int) -> No
     left, top = corner
     strip = np.tile(1 - np.linspace(0, 1, width), (8, 1))
     sheet.paste(Image.fromarray(color_map(strip)), (left, top))
-    draw, font = ImageDraw.Draw(sheet), _font(LABEL_SIZE)
+    draw, font = ImageDraw.Draw(sheet), font_of(LABEL_SIZE)
     draw.text((left, top + 12), "0", FAINT, font)
     ends = f"{MAP_DEPTH:.0f}+ nats"
     draw.text((left + width - font.getlength(ends), top + 12), ends, FAINT, font)

@@ -22,7 +22,7 @@ BELOW: dict[str, set[str]] = {
     "evaluation": {"core", "errors"},
     "imaging": {"core", "errors"},
     "pictures": {"core", "errors"},
-    "charts": {"errors", "pictures"},
+    "charts": {"core", "errors", "pictures"},
     "report": {"errors"},
     "datasets": {"core", "errors", "imaging"},
     "checkpoint": {"core", "errors"},

@@ -187,7 +187,7 @@ def test_labels_are_written_below_their_picture_and_cut_to_its_width() -> None:
 
 
 def test_a_short_text_stays_and_a_long_one_ends_in_dots() -> None:
-    font = pictures._font(13)
+    font = pictures.font_of(13)
     assert shorten("red", font, 100) == "red"
     cut = shorten("a very long label indeed", font, 60)
     assert cut.endswith("...")

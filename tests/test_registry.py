@@ -132,6 +132,24 @@ def test_a_mistake_is_named_with_its_line(tmp_path: Path, name: str) -> None:
     assert caught.value.hint
 
 
+@pytest.mark.parametrize(
+    "levels", ["[1]", "{'0.1': 0}", "{'0.1': hot}", "{cold: 1}", "{'-1': 1}", "{'1': 1, '1.0': 2}"]
+)
+def test_temperatures_that_are_none_are_refused_with_their_line(
+    registry_path: Path, levels: str
+) -> None:
+    with edit_registry(registry_path) as editor:
+        editor.put(record(calibration={"temperatures": {"0.1": 2.0}, "note": "free"}))
+    good = registry_path.read_text()
+    assert read_registry(registry_path).get("concept", "color").temperatures == {0.1: 2.0}
+    rows = "temperatures:\n        '0.1': 2.0\n"
+    assert rows in good
+    registry_path.write_text(good.replace(rows, f"temperatures: {levels}\n"))
+    line = good[: good.index("calibration:")].count("\n") + 1
+    with pytest.raises(RegistryError, match=f":{line}: calibration in concepts.color: .*temperat"):
+        read_registry(registry_path)
+
+
 def test_the_nearest_key_is_suggested(tmp_path: Path) -> None:
     path = tmp_path / "registry.yaml"
     path.write_text(COMMENTED.replace("    space:", "    spaec:", 1))

@@ -120,3 +120,20 @@ def test_speeds_are_shown_beside_their_aims() -> None:
     page = bench.page(document)
     assert "| `ebm --help` | 0.30 (0.20 to 2.00) | 7 | at most 0.4 | met |" in page
     assert "at most 60 | missed |" in page
+
+
+def test_a_calibrated_concept_is_calibrated_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "ebm calibrate hue --data fresh-scenes-64.h5"
+    record = Record(
+        kind="concept", name="hue", space="scenes-64", file="hue.safetensors", sha256="sha256:0",
+        provenance={"command": "ebm train hue --data scenes-train.h5 --steps 9"},
+        calibration={"command": words, "temperatures": {"1": 2.0}},
+    )  # fmt: skip
+    rendered = [line[2] for line in bundled.data_commands([record], tmp_path)]
+    assert rendered == [str(tmp_path / name) for name in ("scenes-train.h5", "fresh-scenes-64.h5")]
+    bundled.make(record, tmp_path, dry=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines] == ["train", "calibrate"]
+    assert str(tmp_path / "fresh-scenes-64.h5") in lines[1]

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 import ebmcli
 from ebmcli.cli import (
+    calibrate,
     console,
     dataset,
     demo,
@@ -33,6 +34,7 @@ COMMANDS: list[tuple[str, Callable[..., None], str]] = [  # name, function, head
     ("train-base", train.train_base, LEARN),
     ("train", train.train, LEARN),
     ("add-concept", train.add_concept, LEARN),
+    ("calibrate", calibrate.calibrate, LEARN),
     ("train-judge", evaluate.train_judge, LEARN),
     ("demo", demo.demo, USE),
     ("explain", explain.explain, USE),

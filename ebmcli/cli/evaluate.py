@@ -13,7 +13,10 @@ RegistryPath = Annotated[Path | None, typer.Option("--registry", help="registry.
 def evaluate(
     targets: Annotated[
         list[str],
-        typer.Argument(help="single, conjunction, inference, formulas; color=? for any."),
+        typer.Argument(
+            help="single, conjunction, inference, formulas; color=? for any; "
+            "calibration, and after it concepts, or none for all."
+        ),
     ],
     n: Annotated[int, typer.Option("-n", help="Pictures per row and seed.")] = 500,
     seeds: Annotated[int, typer.Option(help="Seeds, whose spread gives the error.")] = 3,
@@ -24,7 +27,7 @@ def evaluate(
     ] = None,
     fid: Annotated[bool, typer.Option("--fid/--no-fid", help="Compare with real pictures.")] = True,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="JSON file, written row by row.")
+        Path | None, typer.Option("-o", "--out", help="JSON file, written row by row, or a folder.")
     ] = None,
     steps: Annotated[int, typer.Option(help="Noise levels from noise to picture.")] = 32,
     sampler: Annotated[
@@ -51,7 +54,8 @@ def evaluate(
     """Measure how often generated pictures are right, and inferred values.
 
     A judge that never saw an energy reads them. A position is right within 0.2 per coordinate;
-    within 0.4, as in the paper, stands beside it.
+    within 0.4, as in the paper, stands beside it. Calibration needs no judge: it compares
+    probabilities with the labels of pictures, and draws charts where -o is given.
 
     Example: ebm eval "color=red & position=(0.5,0)" conjunction -n 100 -o results.json
     """
@@ -116,10 +120,11 @@ def train_judge(
 
 
 def show(document: dict[str, Any]) -> None:
-    """The rows of an evaluation as tables: what was drawn, and what was inferred."""
+    """The rows of an evaluation as tables: drawn, inferred, and how well calibrated."""
     from ebmcli.cli.console import message, table
 
-    drawn = [row for row in document["rows"] if row["suite"] != "inference"]
+    others = ("inference", "calibration")
+    drawn = [row for row in document["rows"] if row["suite"] not in others]
     inferred = [row for row in document["rows"] if row["suite"] == "inference"]
     if drawn:
         headers = ["formula", "n", "right", "at 0.4", "no object", "FID", "s/picture"]
@@ -128,8 +133,11 @@ def show(document: dict[str, Any]) -> None:
         headers = ["concept", "n", "right", "at 0.4", "mean error", "s/picture"]
         rows = [_inferred(row) for row in inferred]
         table("values inferred from real pictures", headers, rows)
-    message("right: share +- standard error over seeds")
-    message("FID: on the judge's features; in brackets that of as many real pictures")
+    if drawn or inferred:
+        message("right: share +- standard error over seeds")
+    if drawn:
+        message("FID: on the judge's features; in brackets that of as many real pictures")
+    _show_calibration([row for row in document["rows"] if row["suite"] == "calibration"])
     for name, judge in document["judges"].items():
         message(f"{name} itself, on clean held-out pictures: {_own(judge['measured'])}")
 
@@ -161,6 +169,47 @@ def _inferred(row: dict[str, Any]) -> list[str | None]:
         shown,
         f"{row['seconds_per_picture']:.3f}",
     ]
+
+
+def _show_calibration(rows: list[dict[str, Any]]) -> None:
+    """A line per concept and noise level, and what the figures mean."""
+    from ebmcli.cli.console import message, table
+
+    if not rows:
+        return
+    headers = ["concept", "sigma", "n", "right", "T", "log loss", "ECE", "by chance", "aim"]
+    lines = [
+        [row["template"], f"{level['sigma']:g}", str(row["n"]), f"{100 * level['accuracy']:.1f} %",
+         f"{level['temperature']:.3f}", _loss(level["log_loss"]), f"{level['ece']:.4f}",
+         f"{level['ece_by_chance']:.4f}", _verdict(level["met"])]
+        for row in rows
+        for level in row["levels"]
+    ]  # fmt: skip
+    table("are the probabilities of values right?", headers, lines)
+    asked = [level for row in rows for level in row["levels"] if level["met"] is not None]
+    n_met = sum(level["met"] for level in asked)
+    message(f"{n_met} of {len(asked)} aims are met: ECE at most {asked[0]['aim']:g} up to sigma 1")
+    message(
+        "ECE: 15 equal bins of the confidence in the most probable cell; on the nodes of a number "
+        "or place a cell is right by its weight in linear interpolation. by chance: about the ECE "
+        "that perfect probabilities would have on so few pictures; log loss in nats"
+    )
+    n_small = sum(level["ece_by_chance"] > level["aim"] for level in asked)
+    if n_small:
+        message(f"note: chance alone passes the aim in {n_small} of them; a larger -n tells more")
+    for row in rows:
+        if row["seen"]:
+            message(f"note: {row['template']} has seen these pictures in its {row['seen']}")
+
+
+def _verdict(met: bool | None) -> str:
+    return "" if met is None else "met" if met else "missed"
+
+
+def _loss(estimate: dict[str, Any]) -> str:
+    """A log loss with its error over seeds."""
+    spread = estimate["seed_error"]
+    return f"{estimate['mean']:.4f}" + ("" if spread is None else f" +- {spread:.4f}")
 
 
 def _own(measured: dict[str, Any]) -> str:

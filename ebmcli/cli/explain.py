@@ -45,7 +45,9 @@ def _lines(explanation: "Explanation") -> Iterator[str]:
     for concept in explanation.concepts:
         missing = "" if concept.present else ", FILE MISSING: ebm verify"
         yield ""
-        yield f"{concept.name}  {concept.kind}, {concept.method}, {concept.sha256[:19]}{missing}"
+        calibrated = ", calibrated" if concept.fingerprint != concept.sha256 else ""
+        digest = concept.sha256[:19] + concept.fingerprint.removeprefix(concept.sha256)
+        yield f"{concept.name}  {concept.kind}, {concept.method}, {digest}{calibrated}{missing}"
         for statement in concept.statements:
             covered = f"{statement.cells:.3g} of {concept.n_cells} cells"
             yield f"  {statement.text}  {covered}, {_percent(statement.share)} by chance"

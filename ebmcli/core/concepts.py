@@ -9,13 +9,15 @@ All energies in nats. What ties them:
 
 ``posterior`` learns log p(k | x, sigma) and draws with the E0 of a shared base; ``conditional``
 learns a full E(x | c) with its own unconditional energy by label dropout: nothing is shared, as in
-the paper; ``both`` holds one of each.
+the paper; ``both`` holds one of each. A posterior can be calibrated after training, by a
+temperature per noise level; see ``temperature``. Conditional energies, which draw, are left as
+they were trained.
 """
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ebmcli.core.base_energy import BaseEnergy
@@ -23,6 +25,7 @@ from ebmcli.core.conditioning import Conditioner
 from ebmcli.core.factors import Factor
 from ebmcli.core.gaussian import GaussianEnergy, input_scale
 from ebmcli.core.networks import PosteriorNetwork, TrunkConfig
+from ebmcli.core.temperature import Temperatures, tempered_posterior
 from ebmcli.errors import ConfigError
 
 METHODS = ("posterior", "conditional", "both")
@@ -44,6 +47,10 @@ class TrainedConcept(Protocol):
         """log p(c | x, sigma) - log p(c), one value per image as cell weights (B, K): (B,)."""
         ...
 
+    def set_temperatures(self, levels: Mapping[float, float]) -> None:
+        """Calibrate the posterior: T by sigma; an empty mapping takes them away."""
+        ...
+
     def load_state_dict(self, tensors: dict[str, Tensor]) -> object:
         """Fill weights from a file."""
         ...
@@ -61,8 +68,25 @@ class TrainedConcept(Protocol):
         ...
 
 
-class PosteriorConcept(nn.Module):
-    """log p(k | x, sigma) by a network of its own.
+class _Tempered(nn.Module):
+    """A module with a posterior that may have temperatures; they are no part of its weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.temperatures: Temperatures | None = None
+
+    def set_temperatures(self, levels: Mapping[float, float]) -> None:
+        """Calibrate the posterior: T by sigma; an empty mapping takes them away."""
+        device = next(self.parameters()).device
+        self.temperatures = Temperatures(levels).to(device) if levels else None
+
+    def _temperature(self, sigma: Tensor) -> Tensor | None:
+        """T(sigma) (B,), or None where nothing was calibrated."""
+        return None if self.temperatures is None else self.temperatures.at(sigma)
+
+
+class PosteriorConcept(_Tempered):
+    """log p(k | x, sigma) by a network of its own, its logits divided by T(sigma).
 
     Args:
         factor: The factor whose cells the posterior speaks about.
@@ -81,11 +105,11 @@ class PosteriorConcept(nn.Module):
         self.autocast = False
 
     def log_posterior(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """log p(k | x, sigma) = log softmax_k(logit_k + log pi_k): (B, K)."""
+        """log p(k | x, sigma) = log softmax_k(logit_k / T + log pi_k): (B, K)."""
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
             scaled = x / input_scale(sigma)[:, None, None, None]
             logits = self.network(scaled.contiguous(memory_format=torch.channels_last), sigma)
-        return F.log_softmax(logits.float() + self.log_prior, dim=1)
+        return tempered_posterior(logits.float(), self.log_prior, self._temperature(sigma))
 
     def log_ratio(self, x: Tensor, sigma: Tensor, target: Tensor) -> Tensor:
         """log sum_k t_k p(k | x, sigma) / pi_k: (B,)."""
@@ -93,7 +117,7 @@ class PosteriorConcept(nn.Module):
         return torch.logsumexp(ratio + target.clamp_min(1e-30).log(), dim=1)
 
 
-class ConditionalConcept(nn.Module):
+class ConditionalConcept(_Tempered):
     """E(x, sigma | c) = E_G + (r sqrt(v) / sigma^2) f(u, w, sigma, c), and c may be "none".
 
     Nothing is shared, as in the paper; the loss is ours. The condition enters by gains and biases
@@ -145,15 +169,16 @@ class ConditionalConcept(nn.Module):
         return self.energy(x, sigma, torch.zeros(len(x), self.factor.n_cells, device=x.device))
 
     def log_posterior(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """log softmax_k(log pi_k - E(x, sigma | k)): K evaluations, (B, K)."""
+        """log softmax_k(log pi_k - E(x, sigma | k) / T): K evaluations, (B, K)."""
         columns = [
             self.energy(x, sigma, cell.expand(len(x), -1))
             for cell in self.cells  # one pass per cell: the price of this method
         ]
-        return F.log_softmax(self.log_prior - torch.stack(columns, dim=1), dim=1)
+        evidence = -torch.stack(columns, dim=1)
+        return tempered_posterior(evidence, self.log_prior, self._temperature(sigma))
 
     def log_ratio(self, x: Tensor, sigma: Tensor, target: Tensor) -> Tensor:
-        """E(x, sigma | none) - E(x, sigma | c): (B,)."""
+        """E(x, sigma | none) - E(x, sigma | c), whatever the temperatures: (B,)."""
         return self.unconditional(x, sigma) - self.energy(x, sigma, target)
 
 
@@ -187,6 +212,10 @@ class BothConcept(nn.Module):
         """The conditional energy's E(x | none) - E(x | c): (B,)."""
         self.conditional.autocast = self.autocast
         return self.conditional.log_ratio(x, sigma, target)
+
+    def set_temperatures(self, levels: Mapping[float, float]) -> None:
+        """Calibrate the posterior: T by sigma; an empty mapping takes them away."""
+        self.posterior.set_temperatures(levels)
 
     def unconditional(self, x: Tensor, sigma: Tensor) -> Tensor:
         """The conditional energy's own E0: (B,)."""

@@ -64,7 +64,9 @@ def posterior_quality(
     sigmas: Sequence[float] = POSTERIOR_SIGMAS,
 ) -> list[PosteriorQuality]:
     """Accuracy, log loss and calibration of a concept on held-out images."""
-    return [_quality_at(concept, images, sigma) for sigma in sigmas]
+    return [
+        quality(concept.factor, read_posterior(concept, images, sigma), sigma) for sigma in sigmas
+    ]
 
 
 def batches(n: int) -> list[Tensor]:
@@ -72,38 +74,63 @@ def batches(n: int) -> list[Tensor]:
     return [torch.arange(start, min(start + BATCH, n)) for start in range(0, n, BATCH)]
 
 
-def _quality_at(concept: TrainedConcept, images: TrainingImages, sigma: float) -> PosteriorQuality:
-    generator = Generator().manual_seed(0)
-    rights, errors, log_losses, confidences, hits = [], [], [], [], []
+@dataclass(frozen=True, kw_only=True)
+class Read:
+    """What a concept said about N images at one noise level, and what was true; on the CPU."""
+
+    log_posterior: Tensor  # (N, K), nats
+    target: Tensor  # cell weights of the labels, (N, K)
+    labels: Tensor  # (N,) or (N, 2)
+
+    @property
+    def confidence(self) -> Tensor:
+        """The probability of the MAP cell, (N,)."""
+        return self.log_posterior.exp().amax(1)
+
+    @property
+    def hit(self) -> Tensor:
+        """Weight of the label in the MAP cell, (N,): 0 or 1 for names, in between for numbers.
+
+        What :attr:`confidence` foretells: its mean over the images of a calibrated posterior.
+        """
+        return self.target.gather(1, self.log_posterior.argmax(1)[:, None])[:, 0]
+
+
+def read_posterior(
+    concept: TrainedConcept, images: TrainingImages, sigma: float, *, seed: int = 0
+) -> Read:
+    """The posterior of every image, at one noise level; ``seed`` draws the noise."""
+    generator = Generator().manual_seed(seed)
+    parts, targets, truths = [], [], []
     for index in batches(len(images)):
         x0, labels = images.take(index)
         levels = torch.full((len(x0),), sigma, device=x0.device)
         with torch.no_grad():
             log_q = concept.log_posterior(add_noise(x0, levels, generator=generator), levels)
-        target = cell_weights(concept.factor, labels)
-        confidence, cell = log_q.exp().max(1)
-        right, error = _right(concept.factor, cell, labels, target)
-        rights.append(right)
-        errors.append(error)
-        log_losses.append(cross_entropy(log_q, target))
-        confidences.append(confidence)
-        hits.append(target.gather(1, cell[:, None])[:, 0])
-    named = concept.factor.kind in ("categorical", "binary")
+        parts.append(log_q.float().cpu())
+        targets.append(cell_weights(concept.factor, labels).cpu())
+        truths.append(labels.cpu())
+    return Read(log_posterior=torch.cat(parts), target=torch.cat(targets), labels=torch.cat(truths))
+
+
+def quality(factor: Factor, read: Read, sigma: float) -> PosteriorQuality:
+    """Accuracy, log loss and calibration from what was read at one noise level."""
+    right, error = _right(factor, read.log_posterior.argmax(1), read.labels)
     return PosteriorQuality(
         sigma=sigma,
-        accuracy=float(torch.cat(rights).float().mean()),
-        mean_error=None if named else float(torch.cat(errors).mean()),
-        log_loss=float(torch.cat(log_losses).mean()),
-        calibration_error=calibration_error(torch.cat(confidences), torch.cat(hits)),
+        accuracy=float(right.float().mean()),
+        mean_error=None if factor.names else float(error.mean()),
+        log_loss=float(cross_entropy(read.log_posterior, read.target).mean()),
+        calibration_error=calibration_error(read.confidence, read.hit),
     )
 
 
-def _right(factor: Factor, cell: Tensor, labels: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def _right(factor: Factor, cell: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Which MAP cells are right, and the mean error per coordinate of numbers."""
-    if factor.kind in ("categorical", "binary"):
+    if factor.names:
         right = cell == labels
         return right, torch.zeros_like(right, dtype=torch.float32)
-    values = torch.tensor([factor.cell_value(k) for k in range(target.shape[1])])
-    found = values.to(labels.device)[cell].view(len(labels), -1)
+    values = torch.tensor([factor.cell_value(k) for k in range(factor.n_cells)])
+    found = values[cell].view(len(labels), -1)
     distance = (found - labels.view(len(labels), -1)).abs()
     return (distance <= factor.spacing).all(1), distance.mean(1)

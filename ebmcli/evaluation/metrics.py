@@ -100,22 +100,69 @@ def pairwise_distance(features: Tensor) -> float:
     return float(torch.pdist(features.double()).mean())
 
 
-def calibration_error(confidence: Tensor, right: Tensor, *, n_bins: int = 15) -> float:
-    """Expected calibration error: how far confidence is from the share that is right.
+N_BINS = 15  # of equal width, as in Guo et al. (2017)
 
-        ECE = sum_b (n_b / n) |mean confidence in bin b - share right in bin b|
+
+@dataclass(frozen=True, kw_only=True)
+class Reliability:
+    """Confidence against truth in bins of equal width over [0, 1], each a tensor (n_bins,).
+
+    ``variance`` is how far the number of hits of a calibrated predictor strays: the sum over the
+    confidences p of a bin of p (1 - p). Shares stray less: theirs is scaled, in all bins alike,
+    to the squares (hit - p)^2 that were seen.
+    """
+
+    count: Tensor
+    confidence: Tensor  # summed over the bin
+    hits: Tensor  # summed over the bin
+    variance: Tensor
+
+    @property
+    def error(self) -> float:
+        """ECE = sum_b (n_b / n) |mean confidence in bin b - share right in bin b|."""
+        return float((self.confidence - self.hits).abs().sum() / self.count.sum())
+
+    @property
+    def error_by_chance(self) -> float:
+        """About the ECE of a calibrated predictor with these confidences: never 0 for finite n.
+
+        Per bin the mean absolute deviation of a sum of Bernoulli variables: sqrt(2 v / pi) where
+        it is near normal, and never above 2 v, with v the variance.
+        """
+        normal = (2 * self.variance / math.pi).sqrt()
+        return float(torch.minimum(normal, 2 * self.variance).sum() / self.count.sum())
+
+
+def reliability(confidence: Tensor, hit: Tensor, *, n_bins: int = N_BINS) -> Reliability:
+    """Sort predictions into bins of equal width by their confidence.
 
     Args:
-        confidence: Probabilities (B,) in [0, 1].
-        right: (B,) bool.
+        confidence: Probabilities (B,) in [0, 1]; rounding beyond its ends is put right.
+        hit: (B,) bool, or shares in [0, 1] where a prediction can be partly right.
         n_bins: Bins of equal width.
 
     Source: Guo et al. (2017), https://arxiv.org/abs/1706.04599
     """
-    bins = (confidence.double() * n_bins).long().clamp(0, n_bins - 1)
-    gap = torch.zeros(n_bins, dtype=torch.float64)
-    gap.index_add_(0, bins, confidence.double() - right.double())
-    return float(gap.abs().sum() / len(confidence))
+    p = confidence.double()
+    bins = (p * n_bins).long().clamp(0, n_bins - 1)
+    spread = (p * (1 - p)).clamp_min(0)
+    if bool(((hit > 0) & (hit < 1)).any()):
+        spread = spread * min(1.0, float((hit.double() - p).square().sum() / spread.sum()))
+    sums = [
+        torch.zeros(n_bins, dtype=torch.float64).index_add_(0, bins, values)
+        for values in (torch.ones_like(p), p, hit.double(), spread)
+    ]
+    return Reliability(count=sums[0], confidence=sums[1], hits=sums[2], variance=sums[3])
+
+
+def calibration_error(confidence: Tensor, right: Tensor, *, n_bins: int = N_BINS) -> float:
+    """Expected calibration error: how far confidence is from the share that is right.
+
+        ECE = sum_b (n_b / n) |mean confidence in bin b - share right in bin b|
+
+    Arguments as in :func:`reliability`.
+    """
+    return reliability(confidence, right, n_bins=n_bins).error
 
 
 def _checked(per_seed: Sequence[Tensor]) -> Sequence[Tensor]:

@@ -1,5 +1,7 @@
 """What a registry holds: records by kind and name, and where their files are."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,8 +23,9 @@ class Record:
     """One entry of a registry.
 
     ``file`` is relative to the registry's folder, with /; ``sha256`` is "sha256:<hex>" of its
-    bytes. ``measured`` are numbers on held-out images (accuracy, ...), ``provenance`` says how to
-    make it again: command, data, seed, versions, seconds, created.
+    bytes. ``calibration`` holds the temperatures of a posterior, by noise level, and how they were
+    fitted; ``measured`` are numbers on held-out images (accuracy, ...), as trained; ``provenance``
+    says how to make it again: command, data, seed, versions, seconds, created.
     """
 
     kind: Kind
@@ -36,6 +39,22 @@ class Record:
     calibration: dict[str, Any] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def temperatures(self) -> dict[float, float]:
+        """T by sigma, of a concept that was calibrated; else empty."""
+        levels = self.calibration.get("temperatures", {})
+        return {float(sigma): float(levels[sigma]) for sigma in sorted(levels, key=float)}
+
+    @property
+    def fingerprint(self) -> str:
+        """What all the numbers of this entry depend on: the digest of its weights and, where it
+        was calibrated, "+" and twelve digits of the digest of its temperatures.
+        """
+        if not self.temperatures:
+            return self.sha256
+        text = json.dumps(list(self.temperatures.items()))
+        return f"{self.sha256}+{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
     def to_dict(self) -> dict[str, Any]:
         """The entry in plain types, without its kind and name and without what is empty."""

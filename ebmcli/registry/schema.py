@@ -67,8 +67,32 @@ def _valid_file(text: str) -> str:
     return text
 
 
+def _valid_calibration(entry: dict[str, Any]) -> dict[str, Any]:
+    """Free, but for ``temperatures``: positive numbers by positive noise levels."""
+    levels = entry.get("temperatures", {})
+    if not isinstance(levels, dict):
+        raise ValueError("temperatures is a mapping from noise levels to numbers")
+    for sigma, temperature in levels.items():
+        if not (_positive(sigma) and _positive(temperature)):
+            raise ValueError(
+                f"a temperature is a positive number at a positive noise level, "
+                f"not {temperature!r} at {sigma!r}"
+            )
+    if len({float(sigma) for sigma in levels}) < len(levels):
+        raise ValueError("a noise level has two temperatures")
+    return entry
+
+
+def _positive(number: Any) -> bool:
+    try:
+        return not isinstance(number, bool) and 0 < float(number) < math.inf
+    except (TypeError, ValueError):
+        return False
+
+
 Name = Annotated[str, AfterValidator(_valid_name)]
 Free = dict[str, Any]  # measured numbers and the like: no fixed keys
+Calibration = Annotated[Free, AfterValidator(_valid_calibration)]
 
 
 class _Strict(BaseModel):
@@ -110,7 +134,7 @@ class Entry(_Strict):
     factor: FactorEntry | None = None
     method: Name | None = None
     base: Name | None = None
-    calibration: Free = {}
+    calibration: Calibration = {}
     measured: Free = {}
     provenance: Free = {}
 

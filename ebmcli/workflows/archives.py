@@ -66,7 +66,7 @@ def import_archive(
 ) -> list[Record]:
     """Check a zip file of :func:`export` and add what it holds to a registry.
 
-    A record that is there already, with the same weights, is left as it is.
+    A record that is there already, with the same weights and temperatures, is left as it is.
 
     Args:
         path: The registry.yaml to change.
@@ -90,7 +90,7 @@ def import_archive(
         with edit_registry(path) as editor:
             for record, data in content:
                 old = editor.registry.section(record.kind).get(record.name)
-                if old is not None and old.sha256 == record.sha256:
+                if old is not None and old.fingerprint == record.fingerprint:
                     continue
                 record = place(editor, record)
                 if old is None or overwrite:

@@ -64,7 +64,7 @@ def compose(
         names = concept_names(formula.expression)
     concepts = load_concepts(registry, names, device=device)
     base, gaussian, digests = _base(registry, concepts, device)
-    digests |= {f"concept {name}": registry.get("concept", name).sha256 for name in concepts}
+    digests |= {f"concept {name}": registry.get("concept", name).fingerprint for name in concepts}
     remembered = {name: Remembered(concept) for name, concept in concepts.items()}
     if logic != "exact":
         factors = {name: concept.factor for name, concept in concepts.items()}

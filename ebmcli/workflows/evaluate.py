@@ -5,88 +5,36 @@ true of what the judge reads *and* the judge sees an object at all. Every finish
 to the results file at once, so that a long evaluation can be resumed.
 """
 
-import json
-import platform
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import torch
-
-import ebmcli
-from ebmcli.checkpoint import write_bytes
 from ebmcli.core.expression import KEYWORDS, NAME
-from ebmcli.errors import (
-    ConfigError,
-    FileFormatError,
-    InterruptedRun,
-    OutputExistsError,
-    UnknownNameError,
-    UsageError,
-    nearest,
-)
+from ebmcli.datasets.hdf5 import read_info
+from ebmcli.datasets.recipes import RECIPES
+from ebmcli.errors import InterruptedRun, UnknownNameError, UsageError, nearest
 from ebmcli.registry import Registry
+from ebmcli.workflows.calibrate import check_readable
+from ebmcli.workflows.calibration_scores import CalibrationScorer, chart_files
 from ebmcli.workflows.device import resolve_device
 from ebmcli.workflows.formulas import formula_of, space_of
-from ebmcli.workflows.generate import GenerateRequest
-from ebmcli.workflows.judging import judge_record, load_judge, load_reference
+from ebmcli.workflows.judging import (
+    judge_record,
+    load_judge,
+    load_labelled,
+    load_reference,
+    pictures_of,
+)
+from ebmcli.workflows.output import check_free
+from ebmcli.workflows.results import EvalRequest, is_done, opened, write
 from ebmcli.workflows.scoring import Draw, Scorer
-from ebmcli.workflows.suites import SUITES, Case, groups, named, suite_cases
+from ebmcli.workflows.suites import CALIBRATION, SUITES, Case, groups, named, suite_cases
 
-FORMAT, VERSION = "ebm-eval", 1
-MAX_SEED = 4000  # seeds of pictures stay below 2^32
+__all__ = ["EvalRequest", "evaluate", "list_cases"]
 
 Row = dict[str, Any]
 Report = Callable[[int, int, str], None]  # rows done, rows in all, what is going on
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvalRequest:
-    """What ``ebm eval`` was asked for."""
-
-    targets: tuple[str, ...]  # suites or formulas
-    sampling: GenerateRequest  # its expression, n and seed are replaced
-    n: int = 500  # pictures per row and seed
-    seeds: int = 3
-    seed: int = 0  # the first
-    space: str | None = None  # None: that of the data, or every space with a judge
-    data: Path | None = None  # labelled pictures for FID and inference; None: rendered afresh
-    fid: bool = True
-    output: Path | None = None
-    resume: bool = False
-    overwrite: bool = False
-    command: str = ""  # as typed
-
-    def __post_init__(self) -> None:
-        if not self.targets:
-            hint = f"name a formula or one of {', '.join(SUITES)}"
-            raise UsageError("nothing to evaluate", hint=hint)
-        if self.n < 2 or self.seeds < 1:
-            raise ConfigError("-n must be at least 2 and --seeds at least 1")
-        if not 0 <= self.seed <= self.seed + self.seeds <= MAX_SEED:
-            raise ConfigError(f"--seed and --seeds stay below {MAX_SEED}")
-
-    @property
-    def all_seeds(self) -> list[int]:
-        """The seeds whose spread gives the standard error."""
-        return [self.seed + i for i in range(self.seeds)]
-
-    def settings(self) -> dict[str, Any]:
-        """What every row of one results file has in common, defaults as they are now."""
-        ignored = ("expression", "n", "seed", "start_image", "keep_frames", "batch_size")
-        sampling = {k: v for k, v in asdict(self.sampling).items() if k not in ignored}
-        sampling["strength"] = self.sampling.power
-        sampling["corrector_steps"] = {
-            "one concept": self.sampling.n_corrector(1),
-            "several": self.sampling.n_corrector(2),
-        }
-        data = str(self.data) if self.data else None
-        head = {"n": self.n, "seeds": self.all_seeds, "fid": self.fid}
-        return {**head, "sampling": sampling, "data": data}
 
 
 def evaluate(
@@ -106,21 +54,22 @@ def evaluate(
         InterruptedRun: Ctrl-C; finished rows are in the results file.
     """
     cases = list_cases(request, registry)
-    spaces = dict.fromkeys(case.space for case in cases)
+    spaces = dict.fromkeys(case.space for case in cases if case.suite != CALIBRATION)
     judges = [judge_record(registry, space) for space in spaces]  # missing ones are found early
-    document = _opened(request)
+    _check_calibration(request, registry, cases)
+    document = opened(request)
     document["judges"] = {record.name: record.to_dict() for record in judges}
     try:
         for row in _rows(request, registry, cases, document, draw=draw, report=report):
             same = ("suite", "space", "template")
             others = [r for r in document["rows"] if any(r[key] != row[key] for key in same)]
             document["rows"] = [*others, row]
-            _write(document, request.output)
+            write(document, request.results)
     except KeyboardInterrupt as error:
-        if request.output is None:
+        if request.results is None:
             raise
         n_rows = len(document["rows"])
-        problem = f"interrupted; {n_rows} finished rows are in {request.output}"
+        problem = f"interrupted; {n_rows} finished rows are in {request.results}"
         raise InterruptedRun(problem, hint="the same command with --resume goes on") from error
     return document
 
@@ -135,14 +84,16 @@ def _rows(
     report: Report,
 ) -> Iterator[Row]:
     """The rows that the document lacks, one by one."""
-    scorers: dict[str, Scorer] = {}
+    scorers: dict[tuple[str, bool], Scorer | CalibrationScorer] = {}
     for done, case in enumerate(cases):
-        if _is_done(document, case, registry):
+        if is_done(document, case, registry):
             continue
-        if case.space not in scorers:
+        key = (case.space, case.suite == CALIBRATION)
+        if key not in scorers:
             report(done, len(cases), f"{case.space}: reading reference pictures")
-            scorers[case.space] = _scorer(request, registry, case.space, draw)
-        yield scorers[case.space].row(case, report=partial(report, done, len(cases)))
+            make = _calibration_scorer if case.suite == CALIBRATION else partial(_scorer, draw=draw)
+            scorers[key] = make(request, registry, case.space)
+        yield scorers[key].row(case, report=partial(report, done, len(cases)))
 
 
 def list_cases(request: EvalRequest, registry: Registry) -> list[Case]:
@@ -153,7 +104,7 @@ def list_cases(request: EvalRequest, registry: Registry) -> list[Case]:
         ExpressionError, UnknownNameError: A formula is wrong.
     """
     cases: list[Case] = []
-    for target in request.targets:
+    for target in request.drawn_targets:
         if target not in SUITES:
             _check_word(target, registry)
             space = _space_of_template(target, registry)
@@ -161,7 +112,38 @@ def list_cases(request: EvalRequest, registry: Registry) -> list[Case]:
             continue
         for space in _spaces(request, registry):
             cases += suite_cases(target, space, registry.factors(space))
+    if request.calibrated is not None:
+        cases += _calibration_cases(request, registry)
     return list(dict.fromkeys(cases))
+
+
+def _calibration_cases(request: EvalRequest, registry: Registry) -> list[Case]:
+    """One row for each concept that was named, or for all of the spaces in question."""
+    if request.calibrated:
+        records = [registry.get("concept", name) for name in request.calibrated]
+        other = [r.name for r in records if request.space not in (None, r.space)]
+        if other:
+            hint = "leave --space out, or name concepts of that space"
+            raise UsageError(f"{other[0]} is no concept of {request.space}", hint=hint)
+        return [Case(suite=CALIBRATION, space=r.space, template=r.name) for r in records]
+    spaces = _spaces(request, registry, judged=False)
+    if request.data is None:
+        spaces = [space for space in spaces if space.rpartition("-")[0] in RECIPES]
+    if not spaces:
+        hint = "give labelled pictures of a space: --data FILE"
+        raise UsageError(f"no space in {registry.path} can be rendered", hint=hint)
+    return [c for s in spaces for c in suite_cases(CALIBRATION, s, registry.factors(s))]
+
+
+def _check_calibration(request: EvalRequest, registry: Registry, cases: list[Case]) -> None:
+    """Find early what pictures of the user lack, and charts that are there already."""
+    for case in cases:
+        if case.suite == CALIBRATION:
+            record = registry.get("concept", case.template)
+            if request.data is not None:
+                check_readable(record, read_info(request.data))
+            if request.folder is not None and not (request.resume or request.overwrite):
+                check_free(chart_files(request.folder, record.name))
 
 
 def _space_of_template(target: str, registry: Registry) -> str:
@@ -184,8 +166,8 @@ def _check_word(target: str, registry: Registry) -> None:
         raise UnknownNameError("suite or concept", target, known)
 
 
-def _spaces(request: EvalRequest, registry: Registry) -> list[str]:
-    """The spaces that a suite speaks about."""
+def _spaces(request: EvalRequest, registry: Registry, *, judged: bool = True) -> list[str]:
+    """The spaces that a suite speaks about; those without a judge only where it needs none."""
     trained = list(dict.fromkeys(record.space for record in registry.concepts.values()))
     if request.space is not None:
         if request.space not in trained:
@@ -193,20 +175,34 @@ def _spaces(request: EvalRequest, registry: Registry) -> list[str]:
             raise UsageError(f"no concepts of the space {request.space!r}", hint=known)
         return [request.space]
     if request.data is not None:
-        from ebmcli.datasets.hdf5 import read_info
-
         trained = [space for space in trained if space == read_info(request.data).space]
-    judged = {record.space for record in registry.judges.values()}
-    found = [space for space in trained if space in judged]
+    if not judged:
+        return trained
+    with_judge = {record.space for record in registry.judges.values()}
+    found = [space for space in trained if space in with_judge]
     if not found:
         hint = "train one: ebm train-judge NAME --data FILE, with data no energy has seen"
         raise UsageError(f"no space in {registry.path} has concepts and a judge", hint=hint)
     return found
 
 
-def _scorer(request: EvalRequest, registry: Registry, space: str, draw: Draw) -> Scorer:
+def _calibration_scorer(request: EvalRequest, registry: Registry, space: str) -> CalibrationScorer:
+    n = request.n * request.seeds
+    with pictures_of(space, data=request.data, n=n, seed=request.seed) as info:
+        return CalibrationScorer(
+            registry=registry,
+            data=load_labelled(info, n),
+            info=info,
+            n=request.n,
+            seeds=request.all_seeds,
+            device=resolve_device(request.sampling.device),
+            folder=request.folder,
+        )
+
+
+def _scorer(request: EvalRequest, registry: Registry, space: str, *, draw: Draw) -> Scorer:
     judge = load_judge(registry, space)
-    n_read = request.n * request.seeds if "inference" in request.targets else 0
+    n_read = request.n * request.seeds if "inference" in request.drawn_targets else 0
     reference = None
     if request.fid or n_read:
         reference = load_reference(
@@ -222,62 +218,3 @@ def _scorer(request: EvalRequest, registry: Registry, space: str, draw: Draw) ->
         seeds=request.all_seeds,
         fid=request.fid,
     )
-
-
-def _opened(request: EvalRequest) -> dict[str, Any]:
-    """A fresh document, or the one to go on with."""
-    path = request.output
-    fresh = {
-        "format": FORMAT,
-        "version": VERSION,
-        "command": request.command,
-        "settings": request.settings(),
-        "created": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "machine": platform.machine(),
-        "device": str(resolve_device(request.sampling.device)),
-        "threads": torch.get_num_threads(),
-        "versions": {
-            "ebm": ebmcli.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-        "rows": [],
-    }
-    if path is None or not path.exists():
-        _write(fresh, path)  # a folder that cannot be written is found before anything long
-        return fresh
-    if not request.resume:
-        if request.overwrite:
-            return fresh
-        raise OutputExistsError(path, hint="add --resume to go on with it, or --overwrite")
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if document["format"] != FORMAT or document["version"] > VERSION:
-            raise ValueError("another format")
-        settings = document["settings"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FileFormatError(path, "holds no results of ebm eval") from error
-    mine = json.loads(json.dumps(request.settings()))
-    other = [key for key in mine if settings.get(key) != mine[key]]
-    if other:
-        problem = f"{path} was made with another {other[0]}: {settings.get(other[0])}"
-        raise ConfigError(problem, hint="give the same options, or another -o")
-    assert isinstance(document, dict)
-    return document
-
-
-def _is_done(document: dict[str, Any], case: Case, registry: Registry) -> bool:
-    """Is there a row for this case, made with the weights that are registered now?"""
-    known = {f"{r.kind} {r.name}": r.sha256 for r in registry.records()}
-    wanted = asdict(case).items()
-    return any(
-        all(row[key] == value for key, value in wanted)
-        and all(known.get(name) == digest for name, digest in row["digests"].items())
-        for row in document["rows"]
-    )
-
-
-def _write(document: dict[str, Any], path: Path | None) -> None:
-    if path is not None:
-        text = json.dumps(document, indent=2, allow_nan=False)
-        write_bytes(path, f"{text}\n".encode())

@@ -44,6 +44,7 @@ class Concerned:
     n_cells: int
     method: str
     sha256: str
+    fingerprint: str  # of weights and temperatures
     file: str
     present: bool  # is the file there?
     statements: tuple[Statement, ...]
@@ -135,6 +136,7 @@ def _concerned(registry: Registry, table: EventTable) -> Concerned:
         n_cells=table.factor.n_cells,
         method=record.method or "",
         sha256=record.sha256,
+        fingerprint=record.fingerprint,
         file=record.file,
         present=registry.file(record).is_file(),
         statements=tuple(statements),

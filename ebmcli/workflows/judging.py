@@ -1,6 +1,8 @@
 """Labelled pictures in memory, the judge of a space, and what it reads in them."""
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,8 +118,22 @@ def load_reference(
         RenderError: There is no OpenGL to render with.
     """
     n = max(N_REFERENCE, n_read)
+    with pictures_of(space, data=data, n=n, seed=seed) as info:
+        return _reference(judge, space, info, n)
+
+
+@contextmanager
+def pictures_of(space: str, *, data: Path | None, n: int, seed: int) -> Iterator[DatasetInfo]:
+    """A dataset of a space: the file that was given, or n fresh renders that are removed again.
+
+    Raises:
+        UnknownNameError: No recipe renders the space.
+        RenderError: There is no OpenGL to render with.
+        FileFormatError: The file cannot be read.
+    """
     if data is not None:
-        return _reference(judge, space, data, n)
+        yield read_info(data)
+        return
     from ebmcli.workflows.render import RenderSettings, render_dataset
 
     recipe, _, size = space.rpartition("-")
@@ -126,14 +142,13 @@ def load_reference(
         path = Path(folder) / "reference.h5"
         for _ in render_dataset(settings, path):
             pass
-        return _reference(judge, space, path, n)
+        yield read_info(path)
 
 
-def _reference(judge: Judge, space: str, path: Path, n: int) -> Reference:
-    info = read_info(path)
+def _reference(judge: Judge, space: str, info: DatasetInfo, n: int) -> Reference:
     if info.space != space or any(info.factors.get(k) != f for k, f in judge.factors.items()):
         hint = "leave --data out to render pictures, or give a file of that space"
-        raise UsageError(f"{path} is of {info.space}, the judge reads {space}", hint=hint)
+        raise UsageError(f"{info.path} is of {info.space}, the judge reads {space}", hint=hint)
     data = load_labelled(info, n)
     truth = Readings(
         factors=judge.factors,

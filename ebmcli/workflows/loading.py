@@ -28,11 +28,12 @@ def load_base(registry: Registry, name: str, *, device: str | torch.device = "cp
 
 
 def load_concept(registry: Registry, name: str, *, device: str | torch.device = "cpu") -> Concept:
-    """The concept of this name, frozen."""
+    """The concept of this name, frozen, with the temperatures of its record."""
     record = registry.get("concept", name)
     tensors, header = _read(registry, record)
     concept = blank_concept(header)
     _fill(concept, tensors, record)
+    concept.set_temperatures(record.temperatures)
     _freeze(concept)
     return concept.to(device)
 

@@ -12,7 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import ebmcli
-from ebmcli.charts import trace_chart
+from ebmcli.charts.traces import trace_chart
 from ebmcli.checkpoint import write_bytes
 from ebmcli.errors import ConfigError, OutputExistsError
 from ebmcli.pictures import even_columns, labelled_grid, write_gif, write_png

@@ -207,7 +207,7 @@ class Scorer:
             "seconds_per_picture": seconds / (n * len(self.seeds)),
             "data": self.reference.digest,
             "digests": {
-                f"concept {case.template}": self.registry.get("concept", case.template).sha256
+                f"concept {case.template}": self.registry.get("concept", case.template).fingerprint
             },
         }
 

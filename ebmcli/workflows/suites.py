@@ -1,4 +1,4 @@
-"""What ``ebm eval`` asks for: single concepts, conjunctions, inference, or formulas as typed.
+"""What ``ebm eval`` asks for: single concepts, conjunctions, inference, calibration, formulas.
 
 A template is a formula in which ``color=?`` stands for a value that is drawn by a seed, so that
 one row of a table speaks about all values of its concepts.
@@ -13,7 +13,8 @@ from itertools import pairwise, product
 from ebmcli.core.expression import NAME, value_text
 from ebmcli.core.factors import Factor, Value
 
-SUITES = ("single", "conjunction", "inference")
+CALIBRATION = "calibration"
+SUITES = ("single", "conjunction", "inference", CALIBRATION)
 N_GROUPS = 20  # values that a row with numbers or several concepts draws per seed; chosen
 MIN_GROUP = 5  # pictures of one formula; fewer would make chains of many batches of one
 INNER = 0.9  # of the range of a position: places whose object is wholly in the picture
@@ -37,9 +38,9 @@ _OPEN = re.compile(rf"({NAME})=\?")
 class Case:
     """One row of the table: a formula or a template, drawn n times per seed."""
 
-    suite: str  # single, conjunction, inference or formula
+    suite: str  # one of SUITES, or formula
     space: str
-    template: str  # for inference the name of the concept
+    template: str  # for inference and calibration the name of the concept
 
 
 def suite_cases(suite: str, space: str, factors: Mapping[str, Factor]) -> list[Case]:
@@ -48,7 +49,7 @@ def suite_cases(suite: str, space: str, factors: Mapping[str, Factor]) -> list[C
     Conjunctions of recipes that ship with the program are listed in CONJUNCTIONS, less those with
     a concept that is not there; of other spaces neighbours in the registry are paired.
     """
-    if suite == "inference":
+    if suite in ("inference", CALIBRATION):
         return [Case(suite=suite, space=space, template=name) for name in factors]
     if suite == "single":
         return [Case(suite=suite, space=space, template=f"{name}=?") for name in factors]

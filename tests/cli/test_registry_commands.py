@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -244,6 +245,24 @@ def test_other_weights_of_the_same_name(filled: Path, archive: Path) -> None:
     assert read_registry(filled).get("concept", "color").sha256 == old.sha256
     assert run(filled, "verify").exit_code == 0
     assert len(files(filled)) == 6
+
+
+def test_temperatures_travel_with_their_concept(filled: Path, archive: Path) -> None:
+    """Other temperatures of the same weights are another concept: refused, or put in its place."""
+    plain = read_registry(filled).get("concept", "color")
+    mine = replace(plain, calibration={"temperatures": {"0.1": 2.0}})
+    with edit_registry(filled) as editor:
+        editor.put(mine, overwrite=True)
+    assert run(filled, "import", str(archive)).exit_code == 1
+    assert read_registry(filled).get("concept", "color") == mine
+    calibrated = archive.with_name("calibrated.zip")
+    assert run(filled, "export", "color", "-o", str(calibrated)).exit_code == 0
+    assert run(filled, "import", str(archive), "--overwrite").exit_code == 0
+    assert read_registry(filled).get("concept", "color").temperatures == {}
+    assert run(filled, "import", str(calibrated), "--overwrite").exit_code == 0
+    found = read_registry(filled).get("concept", "color")
+    assert found.fingerprint == mine.fingerprint
+    assert run(filled, "verify").exit_code == 0
 
 
 def edited(old: bytes, new: bytes) -> object:

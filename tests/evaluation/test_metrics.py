@@ -12,6 +12,7 @@ from ebmcli.evaluation.metrics import (
     frechet_distance,
     gaussian_frechet,
     pairwise_distance,
+    reliability,
     share,
 )
 
@@ -99,3 +100,58 @@ def test_calibration_error_is_zero_for_honest_confidence() -> None:
     confidence = torch.tensor([1.0] * 4 + [0.5] * 4)
     right = torch.tensor([True] * 4 + [True, False] * 2)
     assert calibration_error(confidence, right) == pytest.approx(0, abs=1e-12)
+
+
+def test_calibration_error_of_a_known_miscalibration_is_its_closed_form() -> None:
+    """Says p, is right with (1 + p) / 2: ECE = mean (1 - p) / 2, in every bin of one sign."""
+    p = torch.tensor([0.1, 0.3, 0.5, 0.9]).repeat_interleave(1000)
+    right = torch.cat(
+        [torch.arange(1000) < round(500 * (1 + value)) for value in (0.1, 0.3, 0.5, 0.9)]
+    )
+    expected = (0.45 + 0.35 + 0.25 + 0.05) / 4
+    assert calibration_error(p, right) == pytest.approx(expected, abs=1e-6)
+
+
+def test_errors_of_two_signs_in_one_bin_cancel() -> None:
+    """The known blindness of the ECE: 0.41 always right, 0.45 never, in a bin of width 1/15."""
+    p = torch.tensor([0.41, 0.45]).repeat_interleave(100)
+    right = torch.arange(200) < 86
+    assert calibration_error(p, right) == pytest.approx(0, abs=1e-7)
+
+
+@pytest.mark.parametrize("n", [300, 3000])
+def test_perfect_predictions_have_the_error_that_chance_makes(n: int) -> None:
+    """Hits drawn with the probabilities said. The mean over 40 draws of the ECE is that foretold
+    within four standard errors, plus a tenth for bins too small to be normal.
+    """
+    generator = torch.Generator().manual_seed(0)
+    p = torch.rand(n, generator=generator, dtype=torch.float64)
+    bins = reliability(p, torch.zeros(n))
+    found = torch.tensor(
+        [
+            calibration_error(p, torch.rand(n, generator=generator, dtype=torch.float64) < p)
+            for _ in range(40)
+        ]
+    )
+    spread = 4 * float(found.std()) / 40**0.5
+    assert abs(float(found.mean()) - bins.error_by_chance) < spread + 0.1 * bins.error_by_chance
+    assert bins.error_by_chance < 0.8 * (15 * 0.25 / n) ** 0.5  # Jensen: v <= n / 4 over 15 bins
+
+
+def test_shares_stray_less_than_hits() -> None:
+    """Hits of p +- 0.1 in turn: their variance is 0.01, not p (1 - p)."""
+    p = torch.full((1000,), 0.5)
+    shares = p + 0.1 * (1 - 2 * (torch.arange(1000) % 2))
+    found = reliability(p, shares)
+    assert float(found.variance.sum()) == pytest.approx(1000 * 0.01, rel=1e-5)
+    assert found.error_by_chance == pytest.approx((2 * 0.01 / math.pi / 1000) ** 0.5, rel=1e-5)
+    whole = reliability(p, (shares > 0.5).float())
+    assert float(whole.variance.sum()) == pytest.approx(1000 * 0.25)
+
+
+def test_reliability_counts_every_prediction_once() -> None:
+    p = torch.tensor([0.0, 0.5, 1.0, 1.0 + 1e-7])
+    bins = reliability(p, torch.tensor([0.0, 0.25, 1.0, 1.0]), n_bins=4)
+    assert bins.count.tolist() == [1, 0, 1, 2]
+    assert bins.hits.tolist() == [0, 0, 0.25, 2]
+    assert float(bins.variance[3]) == 0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ebmcli.charts import HEIGHT, LINE, ROOM, WIDTH, trace_chart
+from ebmcli.charts.traces import HEIGHT, LINE, ROOM, WIDTH, trace_chart
 from ebmcli.pictures import MARGIN
 
 

@@ -1,0 +1,1 @@
+"""Charts as pictures, drawn with Pillow: traces of chains, diagrams of posteriors."""

@@ -5,35 +5,26 @@ true of what the judge reads *and* the judge sees an object at all. Every finish
 to the results file at once, so that a long evaluation can be resumed.
 """
 
-import json
-import platform
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
-import ebmcli
-from ebmcli.checkpoint import write_bytes
 from ebmcli.core.expression import KEYWORDS, NAME
 from ebmcli.errors import (
     ConfigError,
-    FileFormatError,
     InterruptedRun,
-    OutputExistsError,
     UnknownNameError,
     UsageError,
     nearest,
 )
 from ebmcli.registry import Registry
-from ebmcli.workflows.device import resolve_device
 from ebmcli.workflows.formulas import formula_of, space_of
 from ebmcli.workflows.generate import GenerateRequest
 from ebmcli.workflows.judging import judge_record, load_judge, load_reference
+from ebmcli.workflows.results_file import circumstances, is_current, open_results, write_results
 from ebmcli.workflows.scoring import Draw, Scorer
 from ebmcli.workflows.suites import SUITES, Case, groups, named, suite_cases
 
@@ -109,7 +100,7 @@ def evaluate(
             same = ("suite", "space", "template")
             others = [r for r in document["rows"] if any(r[key] != row[key] for key in same)]
             document["rows"] = [*others, row]
-            _write(document, request.output)
+            write_results(document, request.output)
     except KeyboardInterrupt as error:
         if request.output is None:
             raise
@@ -220,58 +211,27 @@ def _scorer(request: EvalRequest, registry: Registry, space: str, draw: Draw) ->
 
 def _opened(request: EvalRequest) -> dict[str, Any]:
     """A fresh document, or the one to go on with."""
-    path = request.output
     fresh = {
         "format": FORMAT,
         "version": VERSION,
         "command": request.command,
         "settings": request.settings(),
-        "created": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "machine": platform.machine(),
-        "device": str(resolve_device(request.sampling.device)),
-        "threads": torch.get_num_threads(),
-        "versions": {
-            "ebm": ebmcli.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        **circumstances(request.sampling.device),
         "rows": [],
     }
-    if path is None or not path.exists():
-        _write(fresh, path)  # a folder that cannot be written is found before anything long
-        return fresh
-    if not request.resume:
-        if request.overwrite:
-            return fresh
-        raise OutputExistsError(path, hint="add --resume to go on with it, or --overwrite")
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if document["format"] != FORMAT or document["version"] > VERSION:
-            raise ValueError("another format")
-        settings = document["settings"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FileFormatError(path, "holds no results of ebm eval") from error
-    mine = json.loads(json.dumps(request.settings()))
-    other = [key for key in mine if settings.get(key) != mine[key]]
-    if other:
-        problem = f"{path} was made with another {other[0]}: {settings.get(other[0])}"
-        raise ConfigError(problem, hint="give the same options, or another -o")
-    assert isinstance(document, dict)
-    return document
+    return open_results(
+        fresh,
+        request.output,
+        by="ebm eval",
+        resume=request.resume,
+        overwrite=request.overwrite,
+    )
 
 
 def _is_done(document: dict[str, Any], case: Case, registry: Registry) -> bool:
     """Is there a row for this case, made with the weights that are registered now?"""
-    known = {f"{r.kind} {r.name}": r.sha256 for r in registry.records()}
     wanted = asdict(case).items()
     return any(
-        all(row[key] == value for key, value in wanted)
-        and all(known.get(name) == digest for name, digest in row["digests"].items())
+        all(row[key] == value for key, value in wanted) and is_current(row["digests"], registry)
         for row in document["rows"]
     )
-
-
-def _write(document: dict[str, Any], path: Path | None) -> None:
-    if path is not None:
-        text = json.dumps(document, indent=2, allow_nan=False)
-        write_bytes(path, f"{text}\n".encode())

@@ -9,6 +9,7 @@ over labels, where 1(.) is truth as the judge has it and w = P(f | labels), what
 say if they knew the labels: a point has a narrower meaning for them than for the judge.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -42,7 +43,7 @@ class BranchShare:
     @property
     def noise(self) -> float:
         """Standard error of the share if the prior's share were the true one."""
-        return (self.prior * (1 - self.prior) / self.n) ** 0.5
+        return math.sqrt(self.prior * (1 - self.prior) / self.n)
 
 
 def alternatives(expression: Expression) -> list[Expression]:

@@ -66,14 +66,17 @@ def random_formulas(
     if why_not(row, factors):
         return []
     source = random.Random(f"{seed} {row}")
-    found: dict[str, Expression] = {}
+    found: list[Expression] = []
+    seen: set[str] = set()
     for attempt in range(TRIES * n):
         if len(found) == n:
             break
         candidate = _candidate(row, factors, source, attempt)
-        if is_suitable(candidate, factors, labels):
-            found.setdefault(spell(candidate), candidate)
-    return list(found.values())
+        text = spell(candidate)
+        if text not in seen and is_suitable(candidate, factors, labels):
+            found.append(candidate)
+        seen.add(text)
+    return found
 
 
 def why_not(row: str, factors: Factors) -> str:
@@ -87,7 +90,12 @@ def why_not(row: str, factors: Factors) -> str:
 
 
 def is_suitable(expression: Expression, factors: Factors, labels: Readings) -> bool:
-    """Can the formula be true and false, does every concept matter, is its prior in range?"""
+    """Can the formula be true and false, does every concept matter, is its prior in range?
+
+    Formulas that say a thing twice in one breath, such as ``a | a``, are not.
+    """
+    if _is_double(expression):
+        return False
     try:
         formula = compile_formula(expression, factors)
     except UsageError:  # never or always true, or too large
@@ -95,6 +103,16 @@ def is_suitable(expression: Expression, factors: Factors, labels: Readings) -> b
     if len(formula.concepts) < len(concept_names(expression)):
         return False
     return LEAST_PRIOR <= prior_share(expression, labels) <= MOST_PRIOR
+
+
+def _is_double(expression: Expression) -> bool:
+    """Are both sides of some operator the same?"""
+    match expression:
+        case Not(term):
+            return _is_double(term)
+        case And(left, right) | Or(left, right) | Implies(left, right):
+            return left == right or _is_double(left) or _is_double(right)
+    return False
 
 
 def prior_share(expression: Expression, labels: Readings) -> float:
@@ -162,8 +180,10 @@ def _candidate(row: str, factors: Factors, source: random.Random, attempt: int) 
         name = source.choice(names)
         return random_literal(name, factors[name], source)
 
-    def several(n: int) -> list[Literal]:
-        return [random_literal(name, factors[name], source) for name in source.sample(names, n)]
+    def several(n: int, *, ordered: bool = True) -> list[Literal]:
+        chosen = source.sample(names, n)
+        chosen = sorted(chosen, key=names.index) if ordered else chosen  # a & b is b & a
+        return [random_literal(name, factors[name], source) for name in chosen]
 
     if row in NESTED:
         return random_tree(int(row.rpartition("-")[2]), one, source)
@@ -174,7 +194,7 @@ def _candidate(row: str, factors: Factors, source: random.Random, attempt: int) 
     if row == "and-3":
         first, second, third = several(3)
         return first & second & third
-    first, second = several(2)
+    first, second = several(2, ordered=row in ("and-2", "or-concepts"))
     if row == "and-2":
         return first & second
     if row == "or-concepts":
@@ -187,7 +207,7 @@ def _two_values(factors: Factors, source: random.Random) -> Expression:
     name = source.choice([name for name, factor in factors.items() if factor.kind != "binary"])
     factor = factors[name]
     if factor.names:
-        first, second = source.sample(factor.names, 2)
+        first, second = sorted(source.sample(factor.names, 2), key=factor.names.index)
         return Literal(name, "=", first) | Literal(name, "=", second)
     if factor.kind == "scalar":
         low, high = sorted(_number(factor, source, inner=INNER_RANGE) for _ in range(2))

@@ -15,14 +15,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ebmcli.core.composition import event_log_probs
 from ebmcli.core.expression import Expression, Or
 from ebmcli.core.logic import Formula
 from ebmcli.core.targets import cell_weights
 from ebmcli.evaluation.judge import Readings
 from ebmcli.evaluation.truth import holds
 
-TINY = 1e-30  # stands for the share of a cell that no draw has met; it weighs nothing then
+TINY = 1e-30  # stands for 0 where a logarithm or a quotient is taken; it weighs nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +85,7 @@ def prior_shares(
     """P(b | f) of every branch under the prior of the concepts, each in [0, 1].
 
     Args:
-        formula: Compiled; its branches are those of its expression.
+        formula: Compiled, all weights 1; its branches are those of its expression.
         labels: Uniform draws, see ``formulas.uniform_readings``; keys are concepts.
         log_priors: log pi (K,) of every concept of the formula; draws are weighted by pi over
             their own share of each cell.
@@ -98,7 +97,8 @@ def prior_shares(
     for name, table in formula.tables.items():
         cells, log_prior = cell_weights(table.factor, labels.values[name]), log_priors[name]
         weight = weight * (cells @ (log_prior.exp() / cells.mean(0).clamp_min(TINY)))
-        tables[name] = event_log_probs(table, cells.log(), log_prior)
+        events = cells @ cells.new_tensor(table.membership).T  # P(t | labels), (N, T)
+        tables[name] = events.clamp_min(TINY).log()
     weight = weight * formula.log_probability(tables).exp()
     if not float(weight.sum()) > 0:
         raise ValueError(f"none of {len(labels)} label draws satisfies {formula.expression}")

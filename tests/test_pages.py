@@ -87,6 +87,12 @@ def test_the_results_in_the_readme_are_those_that_were_measured() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_page_on_logic_is_that_of_what_was_measured() -> None:
+    words = [sys.executable, "scripts/reproduce/logic", "--check"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_scripts_say_what_they_do() -> None:
     for path in [*(ROOT / "scripts").iterdir(), *(ROOT / "scripts" / "reproduce").iterdir()]:
         if path.is_file():

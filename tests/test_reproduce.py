@@ -1,9 +1,12 @@
 """The scripts that make published numbers: honest verdicts, fresh tables, commands from records."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bench_documents import document as logic_document
+from bench_documents import line
 from script import load_script
 
 from ebmcli.errors import EbmError
@@ -12,6 +15,7 @@ from ebmcli.registry import Record
 results = load_script("reproduce/results")
 bundled = load_script("reproduce/bundled")
 bench = load_script("reproduce/bench")
+logic = load_script("reproduce/logic")
 
 
 def estimate(mean: float, spread: float | None = 0.01, n: int = 300) -> dict[str, Any]:
@@ -137,3 +141,23 @@ def test_a_calibrated_concept_is_calibrated_again(
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in lines] == ["train", "calibrate"]
     assert str(tmp_path / "fresh-scenes-64.h5") in lines[1]
+
+
+def test_the_benchmark_of_logic_goes_on_with_the_results_of_this_tree() -> None:
+    first = logic.command_line([], exists=False)
+    assert first == ["bench", "logic", "-o", "docs/results"]
+    assert logic.command_line([], exists=True) == [*first, "--resume"]
+    assert "--resume" not in logic.command_line(["--overwrite"], exists=True)
+    assert logic.command_line(["-o", "x"], exists=True) == ["bench", "logic", "-o", "x"]
+
+
+def test_a_page_of_logic_that_differs_from_its_numbers_is_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logic, "FOLDER", tmp_path)
+    assert logic.stale() == 0
+    found = logic_document(line("and-2", "exact", [10, 10, 9, 9]))
+    (tmp_path / "logic.json").write_text(json.dumps(found), encoding="utf-8")
+    assert logic.stale() == 1
+    (tmp_path / "logic.md").write_text(logic.page(), encoding="utf-8")
+    assert logic.stale() == 0

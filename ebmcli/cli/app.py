@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 import ebmcli
 from ebmcli.cli import (
+    bench,
     calibrate,
     console,
     dataset,
@@ -51,6 +52,7 @@ COMMANDS: list[tuple[str, Callable[..., None], str]] = [  # name, function, head
 ]
 GROUPS = [  # name, app, heading in the help
     ("dataset", dataset.app, DATA),
+    ("bench", bench.app, USE),
     ("registry", registry_commands.app, REGISTRY),
 ]
 

@@ -77,6 +77,20 @@ def frechet_distance(left: Tensor, right: Tensor) -> float:
     return gaussian_frechet(left.mean(0), covs[0], right.mean(0), covs[1])
 
 
+def weighted_frechet_distance(left: Tensor, right: Tensor, weights: Tensor) -> float:
+    """As :func:`frechet_distance`, with weights (B',) of the rows on the right, not all 0.
+
+    Raises:
+        ValueError: fewer than two pictures on a side.
+    """
+    if min(len(left), int((weights > 0).sum())) < 2:
+        raise ValueError("a covariance needs at least two pictures")
+    left, right, weights = left.double(), right.double(), weights.double() / weights.sum()
+    cov = torch.cov(left.T).view(left.shape[1], -1)
+    other = torch.cov(right.T, aweights=weights).view(right.shape[1], -1)
+    return gaussian_frechet(left.mean(0), cov, weights @ right, other)
+
+
 def gaussian_frechet(mean: Tensor, cov: Tensor, other_mean: Tensor, other_cov: Tensor) -> float:
     """Squared Frechet (2-Wasserstein) distance of two Gaussians.
 

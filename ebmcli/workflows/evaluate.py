@@ -27,7 +27,8 @@ from ebmcli.workflows.judging import (
     pictures_of,
 )
 from ebmcli.workflows.output import check_free
-from ebmcli.workflows.results import EvalRequest, is_done, opened, write
+from ebmcli.workflows.results import EvalRequest, is_done, opened
+from ebmcli.workflows.results_file import write_results
 from ebmcli.workflows.scoring import Draw, Scorer
 from ebmcli.workflows.suites import CALIBRATION, SUITES, Case, groups, named, suite_cases
 
@@ -64,7 +65,7 @@ def evaluate(
             same = ("suite", "space", "template")
             others = [r for r in document["rows"] if any(r[key] != row[key] for key in same)]
             document["rows"] = [*others, row]
-            write(document, request.results)
+            write_results(document, request.results)
     except KeyboardInterrupt as error:
         if request.results is None:
             raise

@@ -97,6 +97,7 @@ class Reference:
 
     data: Labelled
     truth: Readings  # the labels, in the form of readings
+    readings: Readings  # what the judge reads in them
     features: Tensor
     digest: str
 
@@ -156,5 +157,7 @@ def _reference(judge: Judge, space: str, info: DatasetInfo, n: int) -> Reference
         probabilities={},
         present=torch.ones(len(data.images)),
     )
-    _, features = read_all(judge, data.images)
-    return Reference(data=data, truth=truth, features=features, digest=info.digest)
+    readings, features = read_all(judge, data.images)
+    return Reference(
+        data=data, truth=truth, readings=readings, features=features, digest=info.digest
+    )

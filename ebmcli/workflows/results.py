@@ -1,20 +1,13 @@
 """What ``ebm eval`` was asked for, and its results file, which grows row by row."""
 
-import json
-import platform
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import torch
-
-import ebmcli
-from ebmcli.checkpoint import write_bytes
-from ebmcli.errors import ConfigError, FileFormatError, OutputExistsError, UsageError
+from ebmcli.errors import ConfigError, UsageError
 from ebmcli.registry import Registry
-from ebmcli.workflows.device import resolve_device
 from ebmcli.workflows.generate import GenerateRequest
+from ebmcli.workflows.results_file import Document, circumstances, is_current, open_results
 from ebmcli.workflows.suites import CALIBRATION, SUITES, Case
 
 FORMAT, VERSION = "ebm-eval", 1
@@ -99,61 +92,25 @@ def is_folder(path: Path) -> bool:
     return path.is_dir() or (path.suffix == "" and not path.exists())
 
 
-def opened(request: EvalRequest) -> dict[str, Any]:
+def opened(request: EvalRequest) -> Document:
     """A fresh document, or the one to go on with."""
-    path = request.results
     fresh = {
         "format": FORMAT,
         "version": VERSION,
         "command": request.command,
         "settings": request.settings(),
-        "created": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "machine": platform.machine(),
-        "device": str(resolve_device(request.sampling.device)),
-        "threads": torch.get_num_threads(),
-        "versions": {
-            "ebm": ebmcli.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        **circumstances(request.sampling.device),
         "rows": [],
     }
-    if path is None or not path.exists():
-        write(fresh, path)  # a folder that cannot be written is found before anything long
-        return fresh
-    if not request.resume:
-        if request.overwrite:
-            return fresh
-        raise OutputExistsError(path, hint="add --resume to go on with it, or --overwrite")
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if document["format"] != FORMAT or document["version"] > VERSION:
-            raise ValueError("another format")
-        settings = document["settings"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FileFormatError(path, "holds no results of ebm eval") from error
-    mine = json.loads(json.dumps(request.settings()))
-    other = [key for key in mine if settings.get(key) != mine[key]]
-    if other:
-        problem = f"{path} was made with another {other[0]}: {settings.get(other[0])}"
-        raise ConfigError(problem, hint="give the same options, or another -o")
-    assert isinstance(document, dict)
-    return document
-
-
-def is_done(document: dict[str, Any], case: Case, registry: Registry) -> bool:
-    """Is there a row for this case, made with the weights that are registered now?"""
-    known = {f"{r.kind} {r.name}": r.fingerprint for r in registry.records()}
-    wanted = asdict(case).items()
-    return any(
-        all(row[key] == value for key, value in wanted)
-        and all(known.get(name) == digest for name, digest in row["digests"].items())
-        for row in document["rows"]
+    return open_results(
+        fresh, request.results, by="ebm eval", resume=request.resume, overwrite=request.overwrite
     )
 
 
-def write(document: dict[str, Any], path: Path | None) -> None:
-    """Write the whole document, where there is a file for it."""
-    if path is not None:
-        text = json.dumps(document, indent=2, allow_nan=False)
-        write_bytes(path, f"{text}\n".encode())
+def is_done(document: Document, case: Case, registry: Registry) -> bool:
+    """Is there a row for this case, made with the weights that are registered now?"""
+    wanted = asdict(case).items()
+    return any(
+        all(row[key] == value for key, value in wanted) and is_current(row["digests"], registry)
+        for row in document["rows"]
+    )

@@ -1,0 +1,219 @@
+"""``ebm bench logic``: rules of composition compared on random formulas, at equal energy calls.
+
+Every finished line is written to ``logic.json`` at once, so that a long benchmark can be resumed;
+``logic.md`` and the sheet ``logic.png`` are made from it.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any
+
+from ebmcli.checkpoint import write_bytes
+from ebmcli.core.factors import Factor
+from ebmcli.errors import InterruptedRun, OutputExistsError, UsageError
+from ebmcli.evaluation.formulas import why_not
+from ebmcli.evaluation.judge import Judge
+from ebmcli.registry import Registry
+from ebmcli.workflows.bench_page import logic_page
+from ebmcli.workflows.bench_plan import BenchRequest, Group, Line, plan_groups, plan_lines
+from ebmcli.workflows.bench_row import Bench, Draw, Row, Sample, same_plan
+from ebmcli.workflows.bench_sheet import logic_sheet, shown_groups, shown_lines
+from ebmcli.workflows.judging import judge_record, load_judge, load_reference
+from ebmcli.workflows.results_file import circumstances, is_current, open_results, write_results
+
+FORMAT, VERSION = "ebm-bench-logic", 1
+FILES = ("logic.json", "logic.md", "logic.png")
+
+Document = dict[str, Any]
+Report = Callable[[int, int, str], None]  # lines done, lines in all, what is going on
+
+
+@dataclass(kw_only=True)
+class _Work:
+    """One benchmark in progress."""
+
+    request: BenchRequest
+    registry: Registry
+    judge: Judge
+    factors: dict[str, Factor]
+    lines: list[Line]
+    n: int
+    draw: Draw
+    report: Report
+    samples: dict[Line, list[Sample]] = field(default_factory=dict)
+    _groups: dict[str, list[Group]] = field(default_factory=dict)
+    _bench: Bench | None = None
+
+    def groups(self, row: str) -> list[Group]:
+        """The pictures of a row; the same for every rule."""
+        if row not in self._groups:
+            seeds = self.request.all_seeds
+            self._groups[row] = plan_groups(row, self.factors, n=self.n, seeds=seeds)
+        return self._groups[row]
+
+    def bench(self) -> Bench:
+        """What measures; real pictures are rendered and read when first asked for."""
+        if self._bench is None:
+            request = self.request
+            self.report(0, len(self.lines), f"{request.space}: reading reference pictures")
+            reference = load_reference(
+                self.judge, request.space, data=request.data, n_read=0, seed=request.seed
+            )
+            self._bench = Bench(
+                registry=self.registry,
+                space=request.space,
+                judge=self.judge,
+                factors=self.factors,
+                reference=reference,
+                draw=self.draw,
+                sampling=request.sampling,
+            )
+        return self._bench
+
+
+def bench_logic(
+    request: BenchRequest, registry: Registry, *, draw: Draw, report: Report
+) -> Document:
+    """Measure all lines; return the document that is also written to the folder.
+
+    Args:
+        request: What to measure.
+        registry: Concepts and judges.
+        draw: Draws the pictures of one request, as ``generate.draw_pictures`` does.
+        report: Told how many lines are done, of how many, and what is going on.
+
+    Raises:
+        UsageError: No such space, no judge, or no formulas over its concepts.
+        OutputExistsError: Results are there and neither resumed nor overwritten.
+        InterruptedRun: Ctrl-C; finished lines are in the results file.
+    """
+    work = _planned(request, registry, draw, report)
+    path = request.folder / FILES[0]
+    document = _opened(work)
+    try:
+        for done, line in enumerate(work.lines):
+            groups = work.groups(line.row)
+            if _finished(document, line, groups, registry):
+                continue
+            row, work.samples[line] = work.bench().row(
+                line, groups, report=partial(report, done, len(work.lines))
+            )
+            document["rows"] = _with(document["rows"], row, line)
+            write_results(document, path)
+        _write_pages(work, document)
+    except KeyboardInterrupt as error:
+        n_rows = len(document["rows"])
+        problem = f"interrupted; {n_rows} finished lines are in {path}"
+        raise InterruptedRun(problem, hint="the same command with --resume goes on") from error
+    return document
+
+
+def readable_concepts(registry: Registry, space: str, judge: Judge) -> dict[str, Factor]:
+    """The concepts of a space that its judge reads, one per factor.
+
+    Two concepts of one factor speak about the same thing: only the first of the registry is taken.
+
+    Raises:
+        UsageError: There are none.
+    """
+    found: dict[str, Factor] = {}
+    for name, factor in registry.factors(space).items():
+        taken = {other.name for other in found.values()}
+        if judge.factors.get(factor.name) == factor and factor.name not in taken:
+            found[name] = factor
+    if not found:
+        hint = f"it reads {', '.join(judge.factors)}"
+        raise UsageError(f"the judge of {space} reads none of its concepts", hint=hint)
+    return found
+
+
+def _planned(request: BenchRequest, registry: Registry, draw: Draw, report: Report) -> _Work:
+    """Everything that can be wrong is found here, before anything is drawn."""
+    spaces = dict.fromkeys(record.space for record in registry.concepts.values())
+    if request.space not in spaces:
+        known = f"spaces with concepts: {', '.join(spaces) or 'none'}"
+        raise UsageError(f"no concepts of the space {request.space!r}", hint=known)
+    judge = load_judge(registry, request.space)
+    factors = readable_concepts(registry, request.space, judge)
+    lines = plan_lines(request, factors)
+    n = request.pictures(lines)
+    work = _Work(
+        request=request, registry=registry, judge=judge, factors=factors,
+        lines=lines, n=n, draw=draw, report=report,
+    )  # fmt: skip
+    work.lines = [line for line in lines if work.groups(line.row)]
+    if not work.lines:
+        raise UsageError(f"no formula over {', '.join(factors)} is neither rare nor common")
+    return work
+
+
+def _opened(work: _Work) -> Document:
+    """A fresh document, or the one to go on with."""
+    request, judge = work.request, judge_record(work.registry, work.request.space)
+    path = request.folder / FILES[0]
+    if not path.exists() and not request.overwrite:
+        for name in FILES[1:]:
+            if (request.folder / name).exists():
+                raise OutputExistsError(request.folder / name)
+    fresh = {
+        "format": FORMAT,
+        "version": VERSION,
+        "command": request.command,
+        "settings": request.settings(work.n),
+        **circumstances(request.sampling.device),
+        "concepts": list(work.factors),
+        "rows": [],
+    }
+    document = open_results(
+        fresh, path, by="ebm bench logic", resume=request.resume, overwrite=request.overwrite
+    )
+    measured = {line.row for line in work.lines}
+    left_out = {
+        row: why_not(row, work.factors) or "no formula is neither rare nor common"
+        for row in request.rows
+        if row not in measured
+    }
+    judges = {judge.name: judge.to_dict()}
+    return document | {"concepts": list(work.factors), "judges": judges, "left_out": left_out}
+
+
+def _finished(document: Document, line: Line, groups: list[Group], registry: Registry) -> bool:
+    """Is there a row of this line, of these formulas, with the weights that are registered now?"""
+    return any(
+        _is_of(row, line) and same_plan(row, groups) and is_current(row["digests"], registry)
+        for row in document["rows"]
+    )
+
+
+def _with(rows: list[Row], row: Row, line: Line) -> list[Row]:
+    """The rows with one more, in place of an older one of the same line."""
+    return [*(other for other in rows if not _is_of(other, line)), row]
+
+
+def _is_of(row: Row, line: Line) -> bool:
+    return all(row[key] == value for key, value in asdict(line).items())
+
+
+def _write_pages(work: _Work, document: Document) -> None:
+    """logic.md and logic.png; pictures of an earlier run are drawn again from their seeds."""
+    folder = work.request.folder
+    write_bytes(folder / FILES[1], logic_page(document).encode())
+    strips = []
+    for title, line in shown_lines(document):
+        if line not in work.samples:
+            work.samples[line] = _drawn_again(work, document, line)
+        strips.append((title, work.samples[line]))
+    logic_sheet(strips, folder / FILES[2], document)
+
+
+def _drawn_again(work: _Work, document: Document, line: Line) -> list[Sample]:
+    """The pictures of a strip whose line was measured by an earlier run."""
+    row = next(row for row in document["rows"] if _is_of(row, line))
+    keys = Group.__dataclass_fields__
+    groups = [Group(**{key: group[key] for key in keys}) for group in shown_groups(row)]
+    samples = []
+    for i, group in enumerate(groups):
+        work.report(len(work.lines), len(work.lines), f"{line.title}: picture {i + 1}")
+        samples.append(work.bench().sample(line, group))
+    return samples

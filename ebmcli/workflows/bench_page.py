@@ -1,0 +1,287 @@
+"""``logic.md``: the benchmark of logic as a page, from its document alone."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ebmcli.evaluation.formulas import LEAST_PRIOR, MOST_PRIOR, NESTED, OR_ROWS, ROWS
+from ebmcli.evaluation.truth import POSITION_TOLERANCE
+from ebmcli.workflows.bench_aims import Aim, aims, mean_and_error
+from ebmcli.workflows.bench_compare import (
+    lead,
+    leads,
+    measured_rows,
+    metropolis_rows,
+    rows_of,
+    rules_of,
+)
+from ebmcli.workflows.bench_plan import METROPOLIS, OURS, PLAIN
+
+Row = dict[str, Any]
+Document = dict[str, Any]
+
+MEANING = {
+    "and-2": "statements on two concepts, `a & b`",
+    "and-3": "statements on three concepts, `a & b & c`",
+    "or-values": "two values of one concept",
+    "or-concepts": "statements on two concepts, `a | b`",
+    "not": "`a & ~b` of two concepts, and `~b` alone",
+    "implies": "`a -> b` of two concepts",
+    **{row: f"a random tree of {row[-1]} operators out of & \\| ~ ->" for row in NESTED},
+}
+N_EXAMPLES = 3
+
+
+def logic_page(document: Document) -> str:
+    """The whole page; a document without rows gives a page that says so."""
+    parts = [_head(document)]
+    if not document["rows"]:
+        return "\n".join([*parts, "Nothing is measured yet.", ""])
+    parts += [_aims(document), _matrix(document)]
+    parts += [_kind(document, row) for row in measured_rows(document, ROWS)]
+    parts += [_metropolis(document), _pictures()]
+    return "\n".join(parts)
+
+
+def _head(document: Document) -> str:
+    settings, versions = document["settings"], document["versions"]
+    named = ", ".join(f"{name} {version}" for name, version in versions.items())
+    seeds = ", ".join(map(str, settings["seeds"]))
+    left_out = [f"`{row}` {why}." for row, why in document.get("left_out", {}).items()]
+    return "\n".join(
+        [
+            "# Rules of composition compared",
+            "",
+            "Written by `ebm bench logic` from `logic.json` beside it; do not edit. Random "
+            "formulas over "
+            f"{_and(document['concepts'])} ({settings['space']}), the same for every rule, and "
+            "the same noise. Every formula can be true and false, all its concepts matter, and "
+            f"its prior probability is between {LEAST_PRIOR:g} and {MOST_PRIOR:g}.",
+            "",
+            "*Right*: the formula holds by the readings of a judge that never saw an energy, and "
+            "the judge sees an object; mean over seeds ± standard error. A place is right within "
+            f"{POSITION_TOLERANCE:g} per coordinate. *Refused*: the rule has no energy for the "
+            "formula; *right* counts the others only. *Energy calls* are those of one picture "
+            "through all noise levels: at one attempt they are the same for all rules. More "
+            "attempts, which draw a picture again while the model itself finds it wrong, are our "
+            "default and no part of the comparison. *FID* is on the judge's own features against "
+            "renders of the same formulas, and compares with nothing outside this page. The "
+            "*ceiling* is the judge's own accuracy on those renders.",
+            "",
+            f"```sh\n{document['command']}\n```",
+            "",
+            f"{settings['n']} pictures per line and seed, seeds {seeds}; {document['device']}, "
+            f"{document['machine']}, {document['threads']} threads; {named}; "
+            f"{document['created'][:10]}.",
+            "",
+            *([" ".join(["Left out:", *left_out]), ""] if left_out else []),
+        ]
+    )
+
+
+def _aims(document: Document) -> str:
+    """Aims, for our rule: as compared, and as it is by default."""
+    found = [list(aims(document, attempts=n)) for n in _attempts(document)]
+    heads = [f"{OURS}, {_times(n)}" for n in _attempts(document)]
+    lines = ["## Aims", "", "Chosen before anything was measured; judged by the mean.", ""]
+    lines += [
+        f"| aim | | {' | | '.join(heads)} | |",
+        "| --- | ---: |" + " ---: | --- |" * len(heads),
+    ]
+    for aim in found[0]:
+        same = [next((a for a in column if a.text == aim.text), None) for column in found]
+        cells = [f"{_aim_value(a)} | {a.verdict}" if a else " | " for a in same]
+        lines.append(f"| {aim.text} | {_asked(aim)} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def _attempts(document: Document) -> list[int]:
+    """The numbers of attempts of our rule, one first."""
+    rows = document["rows"]
+    return sorted({row["attempts"] for row in rows if row["part"] == "rules"} | {1})
+
+
+def _matrix(document: Document) -> str:
+    """Right pictures by kind of formula and rule."""
+    rules = rules_of(document)
+    lines = ["## Right pictures by rule, one attempt each", ""]
+    lines += [f"| formulas | {' | '.join(rules)} | ceiling |"]
+    lines += ["| --- |" + " ---: |" * (len(rules) + 1)]
+    for row in measured_rows(document, ROWS):
+        found = rows_of(document, row)
+        cells = [_right(found[rule]) if rule in found else "" for rule in rules]
+        top = max((one["ceiling"] or 0 for one in found.values()), default=0)
+        lines.append(f"| `{row}` | {' | '.join(cells)} | {f'{100 * top:.1f} %' if top else ''} |")
+    return "\n".join([*lines, "", *_leads(document)])
+
+
+def _leads(document: Document) -> Iterator[str]:
+    """Our lead over every other rule on nested formulas, in words."""
+    for one in leads(document, measured_rows(document, NESTED)):
+        drawn = f", on the {100 * one.drawn:.0f} % of the formulas it accepts"
+        yield (
+            f"On nested formulas {OURS} is {_points(one.mean, one.error)} ahead of {one.rule}"
+            f"{drawn if one.drawn < 1 else ''}."
+        )
+        yield ""
+
+
+def _kind(document: Document, row: str) -> str:
+    """One kind of formula: what was asked, and a line per rule."""
+    found = [rows_of(document, row, attempts=n) for n in _attempts(document)]
+    rows = [column[rule] for rule in rules_of(document) for column in found if rule in column]
+    extra = {"not": ["unwanted"]}.get(row, ["largest gap"] if row in OR_ROWS else [])
+    formulas = list(dict.fromkeys(group["formula"] for group in rows[0]["groups"]))
+    shown = ", ".join(f"`{formula}`" for formula in formulas[:N_EXAMPLES])
+    heads = ["rule", "attempts", "strength", "pictures", "right", *extra, "refused", "no object"]
+    heads += ["FID", "energy calls", "s/picture"]
+    lines = [
+        f"### {row}",
+        "",
+        f"{len(formulas)} formulas, {MEANING[row]}, such as {shown}. Mean prior "
+        f"{100 * rows[0]['prior']:.1f} %.",
+        "",
+        f"| {' | '.join(heads)} |",
+        "| --- |" + " ---: |" * (len(heads) - 1),
+    ]
+    lines += [f"| {' | '.join(_cells(one, extra))} |" for one in rows]
+    lines += ["", *(f"{text}\n" for text in _reasons(rows))]
+    return "\n".join(lines)
+
+
+def _cells(row: Row, extra: list[str]) -> list[str]:
+    fid, calls, seconds = row["fid"]["value"], row["energy_calls"], row["seconds_per_picture"]
+    branches = row.get("branches") or {}
+    own = {
+        "unwanted": percent(row["unwanted"]),
+        "largest gap": _points(branches.get("largest_gap"), branches.get("noise")),
+    }
+    return [
+        row["rule"],
+        str(row["attempts"]),
+        f"{row['strength']:g}",
+        str(row["n"]),
+        percent(row["accuracy"]),
+        *(own[name] for name in extra),
+        f"{100 * row['refused']['share']:.0f} %",
+        percent(row["absent"]),
+        "" if fid is None else f"{fid:.2f}",
+        "" if calls is None else f"{calls:.0f}",
+        "" if seconds is None else f"{seconds:.2f}",
+    ]
+
+
+def _reasons(rows: list[Row]) -> Iterator[str]:
+    """Why formulas were refused."""
+    for row in rows:
+        for reason, count in row["refused"]["reasons"].items():
+            yield f"{row['rule']} refused {count} of {row['refused']['of']}: {reason}."
+
+
+def _metropolis(document: Document) -> str:
+    """What a test of every step gains, on nested formulas."""
+    table = metropolis_rows(document)
+    title = "## The Metropolis test\n"
+    if not table:
+        names = " and ".join(METROPOLIS)
+        return f"{title}\nNot measured: it needs the samplers {names}, and nested formulas.\n"
+    kinds = [row for row in NESTED if any(row in found for found in table.values())]
+    lines = [
+        title,
+        f"Nested formulas, rule {OURS}, one attempt: steps that are accepted or rejected, against "
+        f"`{PLAIN}`, which accepts all, at the same number of steps per noise level. *Gain*: on "
+        "all these formulas together.",
+        "",
+        f"| sampler | steps | {' | '.join(kinds)} | gain | energy calls | s/picture |",
+        "| --- | ---: |" + " ---: |" * (len(kinds) + 3),
+    ]
+    for (sampler, steps), found in table.items():
+        gain = None
+        if sampler != PLAIN:
+            gain = lead(found.values(), table.get((PLAIN, steps), {}).values())
+        n = sum(row["n"] for row in found.values())
+        calls = sum(row["energy_calls"] * row["n"] for row in found.values()) / n
+        seconds = sum(row["seconds_per_picture"] * row["n"] for row in found.values()) / n
+        cells = [percent(found[kind]["accuracy"]) if kind in found else "" for kind in kinds]
+        cells += [_points(gain.mean, gain.error) if gain else ""]
+        lines.append(f"| {sampler} | {steps} | {' | '.join(cells)} | {calls:.0f} | {seconds:.2f} |")
+    return "\n".join([*lines, ""])
+
+
+def _pictures() -> str:
+    return (
+        "## Pictures\n\n"
+        f"The first picture of some formulas, by {OURS} and by the best other rule.\n\n"
+        "![Pictures by formula and rule](logic.png)\n"
+    )
+
+
+def line_rows(document: Document) -> list[list[str]]:
+    """Lines of all tables for a terminal, in plain letters."""
+    found = []
+    for row in document["rows"]:
+        extra = f", {_times(row['attempts'])}" if row["attempts"] > 1 else ""
+        if row["part"] == "metropolis":
+            extra = f", {row['sampler']} {row['corrector_steps']}"
+        calls = row["energy_calls"]
+        cells = [row["row"], row["rule"] + extra, str(row["n"]), percent(row["accuracy"])]
+        cells += [f"{100 * row['refused']['share']:.0f} %", percent(row["absent"])]
+        found.append([*cells, "" if calls is None else f"{calls:.0f}"])
+    return [[_plain(cell) for cell in cells] for cells in found]
+
+
+def aim_rows(document: Document) -> list[list[str]]:
+    """The aims of our rule at one attempt for a terminal, in plain letters."""
+    return [
+        [_plain(text) for text in (aim.text, _asked(aim), _aim_value(aim), aim.verdict)]
+        for aim in aims(document, attempts=1)
+    ]
+
+
+def _plain(text: str) -> str:
+    return text.replace("±", "+-").replace("`", "")
+
+
+def percent(estimate: Row | None) -> str:
+    """A share and its standard error, such as 95.0 ± 1.2 %; empty where there is none."""
+    mean, error = mean_and_error(estimate)
+    return "" if mean is None else f"{100 * mean:.1f} ± {100 * (error or 0):.1f} %"
+
+
+def _right(row: Row) -> str:
+    refused = row["refused"]["share"]
+    if row["accuracy"] is None:
+        return "all refused"
+    note = f" ({100 * refused:.0f} % refused)" if refused else ""
+    return percent(row["accuracy"]) + note
+
+
+def _points(mean: float | None, error: float | None) -> str:
+    """A difference of shares, such as 4.5 ± 1.2 points."""
+    if mean is None:
+        return ""
+    spread = "" if error is None else f" ± {100 * error:.1f}"
+    return f"{100 * mean:.1f}{spread} points"
+
+
+def _is_difference(aim: Aim) -> bool:
+    return "lead" in aim.text or "distance" in aim.text
+
+
+def _aim_value(aim: Aim) -> str:
+    if aim.value is None:
+        return ""
+    text = _points(aim.value, aim.error)
+    return text if _is_difference(aim) else text.replace("points", "%")
+
+
+def _asked(aim: Aim) -> str:
+    word = "at least" if aim.at_least else "at most"
+    return f"{word} {100 * aim.limit:g} {'points' if _is_difference(aim) else '%'}"
+
+
+def _times(n: int) -> str:
+    return f"{n} attempt{'s' * (n > 1)}"
+
+
+def _and(names: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)

@@ -41,6 +41,18 @@ class Record:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def training_data(self) -> tuple[str, ...]:
+        """Digests of the datasets that the weights, and those they began with, were trained on."""
+        found: list[str] = []
+        provenance: Any = self.provenance
+        while isinstance(provenance, dict):
+            if isinstance(provenance.get("data"), str):
+                found.append(provenance["data"])
+            start = provenance.get("start")
+            provenance = start.get("provenance") if isinstance(start, dict) else None
+        return tuple(found)
+
+    @property
     def temperatures(self) -> dict[float, float]:
         """T by sigma, of a concept that was calibrated; else empty."""
         levels = self.calibration.get("temperatures", {})

@@ -5,7 +5,7 @@ written before the last number is known.
 """
 
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -125,7 +125,7 @@ def check_unseen(record: Record, info: DatasetInfo) -> None:
     if info.n_images < MIN_IMAGES:
         problem = f"{info.n_images} images are too few, {MIN_IMAGES} at least"
         raise UsageError(f"{info.path}: {problem}", hint=fresh_data_hint(record.space))
-    if info.digest in set(training_data(record)):
+    if info.digest in record.training_data:
         problem = f"{record.name} was trained on {info.path}; it is calibrated on other pictures"
         raise UsageError(problem, hint=fresh_data_hint(record.space))
 
@@ -147,16 +147,6 @@ def check_readable(record: Record, info: DatasetInfo) -> None:
     if info.factors[factor.name] != factor:
         problem = f"{info.path} has another {factor.name} than {record.name} has learned"
         raise UsageError(problem, hint=f"ebm show {record.name} lists its values")
-
-
-def training_data(record: Record) -> Iterator[str]:
-    """Digests of all the datasets that some weights, and those they began with, were trained on."""
-    provenance: Any = record.provenance
-    while isinstance(provenance, dict):
-        if isinstance(provenance.get("data"), str):
-            yield provenance["data"]
-        start = provenance.get("start")
-        provenance = start.get("provenance") if isinstance(start, dict) else None
 
 
 def fresh_data_hint(space: str) -> str:

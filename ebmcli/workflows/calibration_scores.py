@@ -26,7 +26,7 @@ from ebmcli.evaluation.held_out import Read, quality, read_posterior
 from ebmcli.evaluation.metrics import Reliability, average, reliability
 from ebmcli.pictures import write_png
 from ebmcli.registry import Record, Registry
-from ebmcli.workflows.calibrate import affordable, check_readable, temperature_at, training_data
+from ebmcli.workflows.calibrate import affordable, check_readable, temperature_at
 from ebmcli.workflows.judging import Labelled
 from ebmcli.workflows.loading import Concept, load_concept
 from ebmcli.workflows.scoring import plain
@@ -145,7 +145,7 @@ class CalibrationScorer:
 
 def seen(record: Record, digest: str) -> str | None:
     """What a concept used some data for already: "training", "calibration" or nothing."""
-    if digest in set(training_data(record)):
+    if digest in record.training_data:
         return "training"
     return "calibration" if digest == record.calibration.get("data") else None
 

@@ -15,7 +15,7 @@ from ebmcli.datasets.hdf5 import read_info
 from ebmcli.datasets.recipes import RECIPES
 from ebmcli.errors import InterruptedRun, UnknownNameError, UsageError, nearest
 from ebmcli.registry import Registry
-from ebmcli.workflows.calibrate import check_readable
+from ebmcli.workflows.calibrate import check_readable, fresh_data_hint
 from ebmcli.workflows.calibration_scores import CalibrationScorer, chart_files
 from ebmcli.workflows.device import resolve_device
 from ebmcli.workflows.formulas import formula_of, space_of
@@ -201,6 +201,14 @@ def _calibration_scorer(request: EvalRequest, registry: Registry, space: str) ->
         )
 
 
+def _refuse_trained_on(registry: Registry, space: str, digest: str) -> None:
+    """Refuse to measure on pictures that a concept, a base or the judge was trained on."""
+    for record in registry.records():
+        if record.space == space and digest in record.training_data:
+            problem = f"--data has trained the {record.kind} {record.name}; others tell more"
+            raise UsageError(problem, hint=fresh_data_hint(space))
+
+
 def _scorer(request: EvalRequest, registry: Registry, space: str, *, draw: Draw) -> Scorer:
     judge = load_judge(registry, space)
     n_read = request.n * request.seeds if "inference" in request.drawn_targets else 0
@@ -209,6 +217,8 @@ def _scorer(request: EvalRequest, registry: Registry, space: str, *, draw: Draw)
         reference = load_reference(
             judge, space, data=request.data, n_read=n_read, seed=request.seed
         )
+    if reference is not None:
+        _refuse_trained_on(registry, space, reference.digest)
     return Scorer(
         registry=registry,
         judge=judge,

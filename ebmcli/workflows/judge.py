@@ -183,7 +183,7 @@ def _checked(request: JudgeRequest) -> tuple[DatasetInfo, DatasetInfo | None]:
     info = read_info(request.data)
     held = read_info(request.held) if request.held else None
     users = [*registry.bases.values(), *registry.concepts.values()]
-    same = [record.name for record in users if record.provenance.get("data") == info.digest]
+    same = [record.name for record in users if info.digest in record.training_data]
     if same:
         hint = "render another file with another --seed"
         raise UsageError(f"{info.path} has trained {same[0]}; a judge needs other data", hint=hint)

@@ -236,6 +236,15 @@ def test_mistakes_are_found_before_anything_is_drawn(home: Path, registry: Regis
         ask(home, "single", n=1)
 
 
+@pytest.mark.parametrize("target", ["color=red", "inference"])
+def test_pictures_that_something_was_trained_on_are_refused(
+    home: Path, registry: Registry, target: str
+) -> None:
+    with pytest.raises(UsageError, match="has trained the judge judge-toys") as caught:
+        evaluate(ask(home, target, data=home / "judge.h5"), registry, draw=draw, report=quiet)
+    assert "fresh pictures" in (caught.value.hint or "") or "import" in (caught.value.hint or "")
+
+
 def test_groups_share_the_pictures_and_cycle_through_names() -> None:
     assert groups("color=?", FACTORS, n=5, seed=0) == [("color=red", 3), ("color=blue", 2)]
     assert groups("color=red", FACTORS, n=5, seed=0) == [("color=red", 5)]

@@ -15,9 +15,15 @@ from squares import COLOR, SPACE, TINY, put_base, squares, squares_file
 
 from ebmcli.checkpoint import file_digest, read_checkpoint
 from ebmcli.core.concepts import METHODS, PosteriorConcept
-from ebmcli.errors import ConfigError, DivergedError, InterruptedRun, OutputExistsError
+from ebmcli.errors import (
+    ConfigError,
+    DivergedError,
+    InterruptedRun,
+    OutputExistsError,
+    UsageError,
+)
 from ebmcli.evaluation.held_out import loss_per_level, posterior_quality
-from ebmcli.registry import create_registry, read_registry
+from ebmcli.registry import Record, create_registry, edit_registry, read_registry
 from ebmcli.training.loop import StepReport
 from ebmcli.workflows import train as workflow
 from ebmcli.workflows.loading import load_base, load_concept
@@ -92,6 +98,18 @@ def test_a_trained_concept_measures_as_it_was_recorded(
         assert noted["accuracy"] == pytest.approx(row.accuracy, abs=0.05)
     folder = plan_concept(ask(overwrite=True)).folder
     assert sorted(file.name for file in folder.iterdir()) == ["config.json", "metrics.jsonl"]
+
+
+def test_the_pictures_of_a_judge_train_no_energy(ask: Any, registry: Path, data: Path) -> None:
+    digest = plan_concept(ask()).info.digest
+    judge = Record(
+        kind="judge", name="strict", space=SPACE, file="strict.safetensors",
+        sha256=f"sha256:{'0' * 64}", provenance={"data": digest},
+    )  # fmt: skip
+    with edit_registry(registry) as editor:
+        editor.put(judge)
+    with pytest.raises(UsageError, match="has trained the judge strict"):
+        plan_concept(ask())
 
 
 def test_the_last_images_are_held_out(ask: Any) -> None:

@@ -65,7 +65,9 @@ def _head(document: Document) -> str:
             "attempts, which draw a picture again while the model itself finds it wrong, are our "
             "default and no part of the comparison. *FID* is on the judge's own features against "
             "renders of the same formulas, and compares with nothing outside this page. The "
-            "*ceiling* is the judge's own accuracy on those renders.",
+            "*ceiling* is the judge's own accuracy on those renders. *Largest gap*: of all "
+            "branches of an `or`, how far the share of right pictures is from that under "
+            "the prior of the concepts at strength 1, ± the noise of counting so few pictures.",
             "",
             f"```sh\n{document['command']}\n```",
             "",
@@ -137,8 +139,8 @@ def _kind(document: Document, row: str) -> str:
     lines = [
         f"### {row}",
         "",
-        f"{len(formulas)} formulas, {MEANING[row]}, such as {shown}. Mean prior "
-        f"{100 * rows[0]['prior']:.1f} %.",
+        f"{len(formulas)} formula{'s' * (len(formulas) > 1)}: {MEANING[row]}, such as {shown}. "
+        f"Mean prior {100 * rows[0]['prior']:.1f} %.",
         "",
         f"| {' | '.join(heads)} |",
         "| --- |" + " ---: |" * (len(heads) - 1),

@@ -43,7 +43,7 @@ def document() -> dict[str, Any]:
             "n": 100, "seeds": [0, 1, 2],
             "sampling": {
                 "strength": 4.0, "attempts": 3,
-                "corrector_steps": {"one concept": 6, "several": 12},
+                "corrector_steps": 6,
             },
         },
         "versions": {"ebm": "1", "torch": "2", "python": "3"},

@@ -25,7 +25,7 @@ from ebmcli.workflows.energies import Composed
 SAMPLERS = ("auto", "heun", "langevin", "mala", "hmc", "smc", "rejection")
 METHODS = {"mala": MALA, "hmc": HMC}
 N_CHAINS = {"mala": 1, "hmc": 1, "smc": 16, "rejection": 16}  # per picture, chosen
-N_CORRECTOR = {"heun": 0, "langevin": 8, "mala": 12, "hmc": 4, "smc": 2, "rejection": 6}
+N_CORRECTOR = {"auto": 6, "heun": 0, "langevin": 8, "mala": 12, "hmc": 4, "smc": 2, "rejection": 6}
 N_WARMUP = {"mala": 6, "hmc": 3}  # moves per level that adapt the step, chosen
 
 Level = ChainState | ParticleState

@@ -98,18 +98,11 @@ class GenerateRequest:
         """Chains per picture."""
         return N_CHAINS.get(self.sampler, 1) if self.chains is None else self.chains
 
-    def n_corrector(self, n_concepts: int) -> int:
-        """Moves per noise level at which pictures are corrected.
-
-        The energy of one concept is nearly that of its noised pictures; that of several is not, and
-        the corrector makes it so (measured for old & male & ~wavy, one draw: 50 % right with 6
-        steps, 84 % with 12).
-        """
-        if self.corrector_steps is not None:
-            return self.corrector_steps
-        if self.sampler == "auto":
-            return 6 if n_concepts == 1 else 12
-        return N_CORRECTOR[self.sampler]
+    @property
+    def n_corrector(self) -> int:
+        """Moves per noise level at which pictures are corrected."""
+        asked = self.corrector_steps
+        return N_CORRECTOR[self.sampler] if asked is None else asked
 
     @property
     def power(self) -> float:
@@ -238,7 +231,7 @@ class _Work:
         self.accept, self.progress = accept, progress
         self.trace = Trace(self._log_probability if request.keep_frames else None)
         self.sigmas = self._levels()
-        self.n_corrector = request.n_corrector(len(composed.concepts))
+        self.n_corrector = request.n_corrector
         self.n_calls = energy_calls(
             request.sampler,
             n_levels=len(self.sigmas),

@@ -78,10 +78,7 @@ class EvalRequest:
         ignored = ("expression", "n", "seed", "start_image", "keep_frames", "batch_size")
         sampling = {k: v for k, v in asdict(self.sampling).items() if k not in ignored}
         sampling["strength"] = self.sampling.power
-        sampling["corrector_steps"] = {
-            "one concept": self.sampling.n_corrector(1),
-            "several": self.sampling.n_corrector(2),
-        }
+        sampling["corrector_steps"] = self.sampling.n_corrector
         data = str(self.data) if self.data else None
         head = {"n": self.n, "seeds": self.all_seeds, "fid": self.fid}
         return {**head, "sampling": sampling, "data": data}

@@ -15,7 +15,6 @@ from ebmcli.errors import ConfigError
 from ebmcli.registry import Registry, read_registry
 from ebmcli.workflows import generate
 from ebmcli.workflows.chains import N_CHAINS, SAMPLERS, choose
-from ebmcli.workflows.evaluate import EvalRequest
 from ebmcli.workflows.generate import Drawn, GenerateRequest, draw_pictures
 
 NEW = ("mala", "hmc", "smc", "rejection")
@@ -217,13 +216,3 @@ def test_options_without_meaning_are_refused(
         GenerateRequest(expression="tall", **changes)
     assert problem in caught.value.problem
     assert hint is None or hint in str(caught.value.hint)
-
-
-def test_results_from_before_there_were_chains_can_be_resumed() -> None:
-    """Their settings lack the key; it is left out where nothing was asked."""
-    old, new = (
-        EvalRequest(targets=("single",), sampling=ask("mala", chains=chains)).settings()["sampling"]
-        for chains in (None, 2)
-    )
-    assert "chains" not in old
-    assert new["chains"] == 2

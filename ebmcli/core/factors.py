@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["categorical", "binary", "scalar", "position"]
+Kind = Literal["categorical", "binary", "scalar", "position", "objects"]
 Value = str | float | tuple[float, float]
+Things = list[dict[str, Value]]  # the objects of one picture: of each the value of every part
+Label = Value | Things
 
 N_SCALAR_CELLS = 17  # chosen: nodes 1/16 of the range apart
 N_POSITION_CELLS = 17  # per axis; chosen: nodes 0.125 apart on [-1, 1]
@@ -25,7 +27,8 @@ class Factor:
 
     ``names`` are the values of a categorical factor, ("no", "yes") for a binary one, empty
     otherwise; ``low``, ``high`` the range of a scalar or of both coordinates of a position;
-    ``unit`` is text for people ("world units").
+    ``unit`` is text for people ("world units"). A factor of kind ``objects`` is a list of up to
+    ``most`` objects, each with a value of every factor in ``parts``.
     """
 
     name: str
@@ -34,6 +37,23 @@ class Factor:
     low: float = 0.0
     high: float = 1.0
     unit: str = ""
+    parts: tuple["Factor", ...] = ()
+    most: int = 0
+
+    def part(self, name: str) -> "Factor":
+        """The part of that name.
+
+        Raises:
+            KeyError: There is none.
+        """
+        return {part.name: part for part in self.parts}[name]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What the columns of a stored label mean: presence first for objects, else the value."""
+        if self.kind == "objects":
+            return ("present", *(column for part in self.parts for column in part.columns))
+        return ("x", "y") if self.kind == "position" else (self.name,)
 
     @property
     def n_cells(self) -> int:
@@ -70,7 +90,9 @@ class Factor:
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for YAML, JSON and file attributes."""
         plain: dict[str, Any] = {"name": self.name, "kind": self.kind}
-        if self.names:
+        if self.kind == "objects":
+            plain |= {"parts": [part.to_dict() for part in self.parts], "most": self.most}
+        elif self.names:
             plain["names"] = list(self.names)
         else:
             plain |= {"low": self.low, "high": self.high, "unit": self.unit}
@@ -80,7 +102,8 @@ class Factor:
     def from_dict(cls, plain: dict[str, Any]) -> "Factor":
         """The inverse of :meth:`to_dict`."""
         names = tuple(plain.get("names", ()))
-        return cls(**{**plain, "names": names})
+        parts = tuple(cls.from_dict(part) for part in plain.get("parts", ()))
+        return cls(**{**plain, "names": names, "parts": parts})
 
 
 def hat_weights(value: float, nodes: Sequence[float]) -> list[float]:

@@ -27,6 +27,8 @@ def resolve(expression: Expression, factors: Mapping[str, Factor]) -> Expression
 
 def plainest(literal: Literal, factor: Factor) -> Expression:
     """One literal, checked, in its plainest form; see :func:`resolve`."""
+    if factor.kind == "objects":
+        raise _wrong(f"{literal.name} is a list of objects", literal, factor)
     if literal.comparison is None:
         if factor.kind != "binary":
             raise _wrong(f"{literal.name} needs a value", literal, factor)
@@ -42,6 +44,8 @@ def usage(name: str, factor: Factor) -> str:
     """How statements about a factor are written, for hints and help."""
     if factor.kind == "binary":
         return f"write {name} or ~{name}"
+    if factor.kind == "objects":
+        return "formulas speak of the other factors"
     if factor.kind == "categorical":
         return f"write {name}={factor.names[0]}; values: {', '.join(factor.names)}"
     low, high = number_text(round(factor.low, 6)), number_text(round(factor.high, 6))

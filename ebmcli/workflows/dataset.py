@@ -37,10 +37,11 @@ class FactorSummary:
     def text(self) -> str:
         """One line for people."""
         if self.parts:
-            spread = "; ".join(f"{part.factor.name} {part.text}" for part in self.parts)
-            return f"{self.n_objects} objects: {spread}"
+            return f"{self.n_objects} objects"
         if self.counts:
-            return ", ".join(f"{name} {count}" for name, count in self.counts.items())
+            digits = any(name.isdigit() for name in self.counts)
+            sign = ": " if digits else " "  # not "1 9, 2 4"
+            return ", ".join(f"{name}{sign}{count}" for name, count in self.counts.items())
         axes = ("x ", "y ") if len(self.ranges) == 2 else ("",)
         unit = f" {self.factor.unit}" if self.factor.unit else ""
         if not self.ranges:

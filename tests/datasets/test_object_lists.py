@@ -5,7 +5,9 @@ import json
 import h5py
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from ebmcli.cli.app import app
 from ebmcli.core.factors import Factor
 from ebmcli.datasets.hdf5 import DatasetInfo, DatasetWriter, encode_labels, read_info, read_labels
 from ebmcli.datasets.object_lists import check_things, decode_things
@@ -78,9 +80,13 @@ def test_a_file_keeps_the_lists_and_says_what_its_columns_are(path):
 
 def test_objects_are_counted_and_shown_from_left_to_right(path, tmp_path):
     count, objects = show_dataset(path, sheet=tmp_path / "sheet.png").factors
-    assert count.text == "1 1, 2 1, 3 0"
-    assert objects.n_objects == 3
-    assert objects.text.startswith("3 objects: shape cube 1, sphere 2; color red 2, green 1;")
+    assert count.text == "1: 1, 2: 1, 3: 0"
+    assert objects.text == "3 objects"
+    assert [part.text for part in objects.parts[:2]] == ["cube 1, sphere 2", "red 2, green 1"]
+    shown = CliRunner().invoke(app, ["dataset", "show", str(path)]).stdout
+    rows = [line.split() for line in shown.splitlines()]
+    assert ["object", "objects", "3", "objects"] in rows
+    assert ["color", "categorical", "red", "2,", "green", "1"] in rows
     plain = show_dataset(path).to_dict()["labels"]["object"]
     assert plain["n_objects"] == 3
     assert plain["parts"]["shape"] == {"cube": 1, "sphere": 2}

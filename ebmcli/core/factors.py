@@ -2,8 +2,9 @@
 
 A factor has K cells. For a categorical factor they are its names, for a binary one ``no`` and
 ``yes``, for a scalar K nodes spread over [low, high], for a position a square grid of nodes over
-[low, high]^2 (x slow, y fast). Notation: k a cell, c a value, m_k(c) the membership of cell k in
-the event "the value is c", in [0, 1].
+[low, high]^2 (x slow, y fast). Lists of objects have cells of the floor, each with outcomes that
+exclude one another in that cell only, see ``fields``. Notation: k a cell, c a value, m_k(c) the
+membership of cell k in the event "the value is c", in [0, 1].
 """
 
 import math
@@ -18,6 +19,7 @@ Label = Value | Things
 
 N_SCALAR_CELLS = 17  # chosen: nodes 1/16 of the range apart
 N_POSITION_CELLS = 17  # per axis; chosen: nodes 0.125 apart on [-1, 1]
+N_FIELD_CELLS = 12  # per axis of the floor, for objects; chosen: no two share a cell in ``clutter``
 POINT_WIDTH = 0.5  # spacings; chosen: a whole spacing leaves one position in five over 0.2 away
 
 
@@ -57,12 +59,19 @@ class Factor:
 
     @property
     def n_cells(self) -> int:
-        """The number K of cells."""
+        """The number K of cells; for objects cells of the floor times outcomes."""
+        if self.kind == "objects":
+            return N_FIELD_CELLS**2 * self.n_outcomes
         if self.kind == "scalar":
             return N_SCALAR_CELLS
         if self.kind == "position":
             return N_POSITION_CELLS**2
         return len(self.names)
+
+    @property
+    def n_outcomes(self) -> int:
+        """What one cell of the floor can show: nothing, or any combination of names."""
+        return 1 + math.prod(len(part.names) for part in self.parts if part.names)
 
     @property
     def spacing(self) -> float:
@@ -127,17 +136,16 @@ def point_membership(factor: Factor, value: Value) -> list[float]:
         return [1.0 if name == value else 0.0 for name in factor.names]
     assert not isinstance(value, str)
     centre = value if isinstance(value, tuple) else (value,)
-    axes = [
-        [
-            math.exp(-0.5 * ((node - c) / (POINT_WIDTH * factor.spacing)) ** 2)
-            for node in factor.nodes
-        ]
-        for c in centre
-    ]
-    axes = [[m / max(axis) if m > 0.011 * max(axis) else 0.0 for m in axis] for axis in axes]
+    axes = [fading(factor.nodes, c, spacing=factor.spacing) for c in centre]
     if factor.kind == "scalar":
         return axes[0]
     return [mx * my for mx in axes[0] for my in axes[1]]
+
+
+def fading(nodes: Sequence[float], centre: float, *, spacing: float) -> list[float]:
+    """exp(-d^2 / (2 h^2)) of every node, h half a spacing, 0 beyond 3 h, the nearest node 1."""
+    axis = [math.exp(-0.5 * ((node - centre) / (POINT_WIDTH * spacing)) ** 2) for node in nodes]
+    return [m / max(axis) if m > 0.011 * max(axis) else 0.0 for m in axis]
 
 
 def range_membership(factor: Factor, comparison: str, bound: float) -> list[float]:

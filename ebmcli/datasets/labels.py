@@ -2,7 +2,7 @@
 
 An expression is true of labels as it reads: a name when it is the label, a place when both
 coordinates are within PLACE_TOLERANCE, ``size=0.4`` within one spacing of the factor's nodes,
-``size>0.4`` by comparison.
+``size>0.4`` by comparison, ``object(color=red, position=(0.4,-0.2))`` when one object has it all.
 """
 
 import operator
@@ -100,6 +100,8 @@ def holds(
 def _literal_holds(literal: Literal, label: Label, factor: Factor) -> bool:
     """Is one statement true of the label of its factor?"""
     asked = literal.value
+    if isinstance(label, list):
+        return any(_describes(literal, thing, factor) for thing in label)
     if isinstance(label, str):
         return label == ("yes" if asked is None else asked)
     if isinstance(label, tuple) and isinstance(asked, tuple):
@@ -109,6 +111,14 @@ def _literal_holds(literal: Literal, label: Label, factor: Factor) -> bool:
     if literal.comparison == "=":
         return abs(label - asked) <= factor.spacing
     return label > asked if literal.comparison == ">" else label < asked
+
+
+def _describes(literal: Literal, thing: Mapping[str, Value], factor: Factor) -> bool:
+    """Has one object all that a statement about objects asks for?"""
+    return all(
+        _literal_holds(Literal(name, "=", value), thing[name], factor.part(name))
+        for name, value in literal.parts
+    )
 
 
 def _factor(recipe: Recipe, name: str, *, option: str, text: str, value: str) -> Factor:

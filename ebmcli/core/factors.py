@@ -74,6 +74,11 @@ class Factor:
         return 1 + math.prod(len(part.names) for part in self.parts if part.names)
 
     @property
+    def n_groups(self) -> int:
+        """Groups of cells that exclude one another: one, or one per cell of the floor."""
+        return N_FIELD_CELLS**2 if self.kind == "objects" else 1
+
+    @property
     def spacing(self) -> float:
         """Distance between neighbouring nodes of a scalar or a position, in ``unit``."""
         nodes = N_SCALAR_CELLS if self.kind == "scalar" else N_POSITION_CELLS

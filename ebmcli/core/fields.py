@@ -73,6 +73,19 @@ def outcomes(factor: Factor) -> list[dict[str, str]]:
     ]
 
 
+def thing_of_row(factor: Factor, row: Sequence[float]) -> dict[str, Value]:
+    """The object in one row of a stored label, see ``Factor.columns``."""
+    numbers = dict(zip(factor.columns, row, strict=True))
+    thing: dict[str, Value] = {}
+    for part in factor.parts:
+        values = [numbers[column] for column in part.columns]
+        if part.names:
+            thing[part.name] = part.names[round(values[0])]
+        else:
+            thing[part.name] = (values[0], values[1]) if len(values) == 2 else values[0]
+    return thing
+
+
 def place_membership(factor: Factor, place: tuple[float, float]) -> list[float]:
     """Membership of every cell of the floor in "about this place", highest value 1: (G,).
 

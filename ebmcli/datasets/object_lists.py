@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebmcli.core.factors import Factor, Label, Things, Value
+from ebmcli.core.fields import thing_of_row
 
 
 def encode_things(factor: Factor, lists: Sequence[Label]) -> NDArray[np.float32]:
@@ -31,7 +32,7 @@ def encode_things(factor: Factor, lists: Sequence[Label]) -> NDArray[np.float32]
 
 def decode_things(factor: Factor, rows: NDArray[Any]) -> Things:
     """The objects in the rows (most, columns) of one picture."""
-    return [_thing(factor, row) for row in rows if row[0] > 0]
+    return [thing_of_row(factor, row.tolist()) for row in rows if row[0] > 0]
 
 
 def check_things(factor: Factor, rows: NDArray[Any]) -> str:
@@ -51,17 +52,3 @@ def _numbers(part: Factor, value: Value) -> tuple[float, ...]:
     if isinstance(value, str):
         return (float(part.names.index(value)),)
     return value if isinstance(value, tuple) else (value,)
-
-
-def _thing(factor: Factor, row: NDArray[Any]) -> dict[str, Value]:
-    """One object out of its row."""
-    numbers = dict(zip(factor.columns, row.tolist(), strict=True))
-    thing: dict[str, Value] = {}
-    for part in factor.parts:
-        if part.names:
-            thing[part.name] = part.names[round(numbers[part.name])]
-        elif part.kind == "position":
-            thing[part.name] = (numbers["x"], numbers["y"])
-        else:
-            thing[part.name] = numbers[part.name]
-    return thing

@@ -1,12 +1,14 @@
 """The registry: what is read, where it is found, and mistakes with their line."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from registry_examples import COLOR, COMMENTED, DIGEST, base, entry, record
 
 from ebmcli.core.factors import Factor
+from ebmcli.datasets import clutter
 from ebmcli.errors import (
     DigestError,
     FileFormatError,
@@ -16,6 +18,7 @@ from ebmcli.errors import (
     UsageError,
 )
 from ebmcli.registry import (
+    Record,
     create_registry,
     edit_registry,
     find_registry,
@@ -168,6 +171,9 @@ def test_the_nearest_key_is_suggested(tmp_path: Path) -> None:
         "{name: size, kind: scalar, low: 0, high: .inf}",
         "{name: size, kind: scalar, names: [a, b]}",
         "{name: size, kind: vector}",
+        "{name: size, kind: scalar, most: 3}",
+        "{name: object, kind: objects, most: 3}",
+        "{name: object, kind: objects, most: 3, parts: [{name: at, kind: position}]}",
     ],
 )
 def test_a_factor_that_makes_no_sense_is_refused(registry_path: Path, factor: str) -> None:
@@ -175,6 +181,14 @@ def test_a_factor_that_makes_no_sense_is_refused(registry_path: Path, factor: st
     registry_path.write_text(f"schema: 1\nconcepts:\n{lines}")
     with pytest.raises(RegistryError, match=r":7: factor in concepts\.size|:7: kind in"):
         read_registry(registry_path)
+
+
+@pytest.mark.parametrize("factor", clutter.FACTORS.values(), ids=lambda factor: factor.name)
+def test_counts_and_lists_of_objects_are_kept(
+    registry_path: Path, register: Callable[..., Record], factor: Factor
+) -> None:
+    register("concept", factor.name, space="clutter-64", factor=factor)
+    assert read_registry(registry_path).get("concept", factor.name).factor == factor
 
 
 @pytest.mark.parametrize("content", [b"", b"- 1\n", b"\xff\xfe\x00", b"a: &a {b: *a}\n"])

@@ -38,7 +38,10 @@ def show(
     for name, setting in info.settings.items():
         texts = setting if isinstance(setting, list) else [setting]
         result(f"{name.replace('_', '-')}: {', '.join(map(str, texts))}")
-    rows = [[each.factor.name, each.factor.kind, each.text] for each in summary.factors]
+    rows = []
+    for each in summary.factors:
+        rows.append([each.factor.name, each.factor.kind, each.text])
+        rows += [[f"  {part.factor.name}", part.factor.kind, part.text] for part in each.parts]
     table("labels", ["factor", "kind", "labels"], rows)
     if out is not None:
         message(f"wrote {out}")

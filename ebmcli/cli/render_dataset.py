@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def render_dataset(
     out: Annotated[Path, typer.Argument(help="Dataset file to write, such as scenes.h5.")],
-    recipe: Annotated[str, typer.Option(help="What to draw: scenes or faces.")] = "scenes",
+    recipe: Annotated[str, typer.Option(help="What to draw: scenes, clutter or faces.")] = "scenes",
     n: Annotated[int, typer.Option("-n", "--n", help="Number of images.")] = 40_000,
     size: Annotated[int, typer.Option(help="Pixels a side.")] = 64,
     seed: Annotated[int, typer.Option(help="Seed; with the options, all the bytes depend on.")] = 0,

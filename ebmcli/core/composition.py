@@ -20,11 +20,12 @@ from torch import Tensor
 
 from ebmcli.core.energy import NoisyEnergy
 from ebmcli.core.expression import Expression, Literal, interpret, push_negations
-from ebmcli.core.logic import EventTable, Formula
+from ebmcli.core.field_events import field_log_probs
+from ebmcli.core.fields import FieldTable
+from ebmcli.core.logic import Formula, Table
 from ebmcli.core.statements import at
+from ebmcli.core.tables import FLOOR, EventTable
 from ebmcli.errors import ExpressionError
-
-FLOOR = -1e4  # nats, chosen: finite, and exp of it is 0 in every float type
 
 
 class Posterior(Protocol):
@@ -37,19 +38,22 @@ class Posterior(Protocol):
         ...
 
 
-def event_log_probs(table: EventTable, log_posterior: Tensor, log_prior: Tensor) -> Tensor:
+def event_log_probs(table: Table, log_posterior: Tensor, log_prior: Tensor) -> Tensor:
     """log P(t | x) of the joint outcomes t of the literals on one concept.
 
         P(t | x) = sum_k A_t(k) q_k^(w),    q_k^(w) = pi_k (q_k / pi_k)^w / normaliser
 
     Args:
-        table: T outcomes with memberships A (T, K) and the weight w.
+        table: T outcomes with memberships A (T, K) and the weight w; those about objects have
+            their own sum, see ``field_events.field_log_probs``.
         log_posterior: log q, (B, K), normalised; -inf is allowed.
         log_prior: log pi, (K,); used when w is not 1.
 
     Returns:
         (B, T), nats, all finite: log q below -10,000 counts as -10,000, where its gradient is 0.
     """
+    if isinstance(table, FieldTable):
+        return field_log_probs(table, log_posterior, log_prior)
     log_q = log_posterior.clamp_min(FLOOR)
     if table.weight != 1:
         prior = log_prior.to(log_q).clamp_min(FLOOR)

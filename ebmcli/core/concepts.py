@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ebmcli.core.base_energy import BaseEnergy
 from ebmcli.core.conditioning import Conditioner
 from ebmcli.core.factors import Factor
+from ebmcli.core.field_network import FieldNetwork
 from ebmcli.core.gaussian import GaussianEnergy, input_scale
 from ebmcli.core.networks import PosteriorNetwork, TrunkConfig
 from ebmcli.core.temperature import Temperatures, tempered_posterior
@@ -88,6 +89,9 @@ class _Tempered(nn.Module):
 class PosteriorConcept(_Tempered):
     """log p(k | x, sigma) by a network of its own, its logits divided by T(sigma).
 
+    The cells of a list of objects are those of a field: they exclude one another within one cell
+    of the floor, and the cells of the floor are independent.
+
     Args:
         factor: The factor whose cells the posterior speaks about.
         config: Shape of the network.
@@ -100,21 +104,34 @@ class PosteriorConcept(_Tempered):
         super().__init__()
         self.factor = factor
         self.config = config
-        self.network = PosteriorNetwork(config, n_cells=factor.n_cells, n_channels=3)
+        self.network = posterior_network(factor, config)
         self.register_buffer("log_prior", log_prior.clone())
         self.autocast = False
 
     def log_posterior(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """log p(k | x, sigma) = log softmax_k(logit_k / T + log pi_k): (B, K)."""
+        """log p(k | x, sigma) = log softmax_k(logit_k / T + log pi_k): (B, K).
+
+        For objects the softmax runs over the outcomes of each cell of the floor.
+        """
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
             scaled = x / input_scale(sigma)[:, None, None, None]
             logits = self.network(scaled.contiguous(memory_format=torch.channels_last), sigma)
-        return tempered_posterior(logits.float(), self.log_prior, self._temperature(sigma))
+        return tempered_posterior(
+            logits.float(), self.log_prior, self._temperature(sigma), n_groups=self.factor.n_groups
+        )
 
     def log_ratio(self, x: Tensor, sigma: Tensor, target: Tensor) -> Tensor:
-        """log sum_k t_k p(k | x, sigma) / pi_k: (B,)."""
+        """log sum_k t_k p(k | x, sigma) / pi_k, summed over the cells of a floor: (B,)."""
         ratio = self.log_posterior(x, sigma) - self.log_prior
-        return torch.logsumexp(ratio + target.clamp_min(1e-30).log(), dim=1)
+        grouped = (ratio + target.clamp_min(1e-30).log()).reshape(len(x), self.factor.n_groups, -1)
+        return torch.logsumexp(grouped, dim=2).sum(1)
+
+
+def posterior_network(factor: Factor, config: TrunkConfig) -> nn.Module:
+    """A network that gives logits (B, K) over the cells of a factor."""
+    if factor.kind == "objects":
+        return FieldNetwork(config, n_outcomes=factor.n_outcomes, n_channels=3)
+    return PosteriorNetwork(config, n_cells=factor.n_cells, n_channels=3)
 
 
 class ConditionalConcept(_Tempered):
@@ -239,6 +256,9 @@ def build_concept(
     """
     if method == "posterior":
         return PosteriorConcept(factor, config, log_prior)
+    if factor.kind == "objects":
+        problem = f"the method {method} has no energy of a list of objects"
+        raise ConfigError(problem, hint="train it by --method posterior")
     if gaussian is None:
         gaussian = GaussianEnergy.blank(3 * config.size**2, n_components)
     if method == "conditional":

@@ -48,7 +48,8 @@ class Expression:
 class Literal(Expression):
     """One statement about one concept: ``old``, ``color=red``, ``size>0.4``, ``1.5*male``.
 
-    ``value`` is a word, a number or a pair; None, with ``comparison``, for a bare name.
+    ``value`` is a word, a number or a pair; None, with ``comparison``, for a bare name and for a
+    description of an object, ``object(color=red)``, whose ``parts`` are names with values.
     ``weight`` is the power of the odds. ``column`` and ``source`` say where the literal was
     read, for error messages; they do not count in comparisons.
     """
@@ -57,14 +58,20 @@ class Literal(Expression):
     comparison: str | None = None
     value: Value | None = None
     weight: float = 1.0
+    parts: tuple[tuple[str, Value], ...] = ()
     column: int = field(default=0, compare=False, repr=False)
     source: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.value, int):
             object.__setattr__(self, "value", float(self.value))
-        if not re.fullmatch(NAME, self.name) or self.name in KEYWORDS:
-            raise ValueError(f"not a concept name: {self.name!r}")
+        for name in (self.name, *(part for part, _ in self.parts)):
+            if not re.fullmatch(NAME, name) or name in KEYWORDS:
+                raise ValueError(f"not a concept name: {name!r}")
+        if self.parts and self.comparison is not None:
+            raise ValueError("a description has no comparison")
+        if len(dict(self.parts)) < len(self.parts):
+            raise ValueError("a description names each part once")
         if self.comparison not in (None, *COMPARISONS):
             raise ValueError(f"not a comparison: {self.comparison!r}")
         if (self.comparison is None) != (self.value is None):
@@ -75,6 +82,9 @@ class Literal(Expression):
     @property
     def statement(self) -> str:
         """The text without the weight, such as ``color=red``."""
+        if self.parts:
+            described = ", ".join(f"{name}={value_text(value)}" for name, value in self.parts)
+            return f"{self.name}({described})"
         return f"{self.name}{self.comparison or ''}{value_text(self.value)}"
 
 

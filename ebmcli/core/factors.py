@@ -2,8 +2,9 @@
 
 A factor has K cells. For a categorical factor they are its names, for a binary one ``no`` and
 ``yes``, for a scalar K nodes spread over [low, high], for a position a square grid of nodes over
-[low, high]^2 (x slow, y fast). Notation: k a cell, c a value, m_k(c) the membership of cell k in
-the event "the value is c", in [0, 1].
+[low, high]^2 (x slow, y fast). Lists of objects have cells of the floor, each with outcomes that
+exclude one another in that cell only, see ``fields``. Notation: k a cell, c a value, m_k(c) the
+membership of cell k in the event "the value is c", in [0, 1].
 """
 
 import math
@@ -11,11 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["categorical", "binary", "scalar", "position"]
+Kind = Literal["categorical", "binary", "scalar", "position", "objects"]
 Value = str | float | tuple[float, float]
+Things = list[dict[str, Value]]  # the objects of one picture: of each the value of every part
+Label = Value | Things
 
 N_SCALAR_CELLS = 17  # chosen: nodes 1/16 of the range apart
 N_POSITION_CELLS = 17  # per axis; chosen: nodes 0.125 apart on [-1, 1]
+N_FIELD_CELLS = 12  # per axis of the floor, for objects; chosen: no two share a cell in ``clutter``
 POINT_WIDTH = 0.5  # spacings; chosen: a whole spacing leaves one position in five over 0.2 away
 
 
@@ -25,7 +29,8 @@ class Factor:
 
     ``names`` are the values of a categorical factor, ("no", "yes") for a binary one, empty
     otherwise; ``low``, ``high`` the range of a scalar or of both coordinates of a position;
-    ``unit`` is text for people ("world units").
+    ``unit`` is text for people ("world units"). A factor of kind ``objects`` is a list of up to
+    ``most`` objects, each with a value of every factor in ``parts``.
     """
 
     name: str
@@ -34,15 +39,44 @@ class Factor:
     low: float = 0.0
     high: float = 1.0
     unit: str = ""
+    parts: tuple["Factor", ...] = ()
+    most: int = 0
+
+    def part(self, name: str) -> "Factor":
+        """The part of that name.
+
+        Raises:
+            KeyError: There is none.
+        """
+        return {part.name: part for part in self.parts}[name]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What the columns of a stored label mean: presence first for objects, else the value."""
+        if self.kind == "objects":
+            return ("present", *(column for part in self.parts for column in part.columns))
+        return ("x", "y") if self.kind == "position" else (self.name,)
 
     @property
     def n_cells(self) -> int:
-        """The number K of cells."""
+        """The number K of cells; for objects cells of the floor times outcomes."""
+        if self.kind == "objects":
+            return N_FIELD_CELLS**2 * self.n_outcomes
         if self.kind == "scalar":
             return N_SCALAR_CELLS
         if self.kind == "position":
             return N_POSITION_CELLS**2
         return len(self.names)
+
+    @property
+    def n_outcomes(self) -> int:
+        """What one cell of the floor can show: nothing, or any combination of names."""
+        return 1 + math.prod(len(part.names) for part in self.parts if part.names)
+
+    @property
+    def n_groups(self) -> int:
+        """Groups of cells that exclude one another: one, or one per cell of the floor."""
+        return N_FIELD_CELLS**2 if self.kind == "objects" else 1
 
     @property
     def spacing(self) -> float:
@@ -70,7 +104,9 @@ class Factor:
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for YAML, JSON and file attributes."""
         plain: dict[str, Any] = {"name": self.name, "kind": self.kind}
-        if self.names:
+        if self.kind == "objects":
+            plain |= {"parts": [part.to_dict() for part in self.parts], "most": self.most}
+        elif self.names:
             plain["names"] = list(self.names)
         else:
             plain |= {"low": self.low, "high": self.high, "unit": self.unit}
@@ -80,7 +116,8 @@ class Factor:
     def from_dict(cls, plain: dict[str, Any]) -> "Factor":
         """The inverse of :meth:`to_dict`."""
         names = tuple(plain.get("names", ()))
-        return cls(**{**plain, "names": names})
+        parts = tuple(cls.from_dict(part) for part in plain.get("parts", ()))
+        return cls(**{**plain, "names": names, "parts": parts})
 
 
 def hat_weights(value: float, nodes: Sequence[float]) -> list[float]:
@@ -104,17 +141,16 @@ def point_membership(factor: Factor, value: Value) -> list[float]:
         return [1.0 if name == value else 0.0 for name in factor.names]
     assert not isinstance(value, str)
     centre = value if isinstance(value, tuple) else (value,)
-    axes = [
-        [
-            math.exp(-0.5 * ((node - c) / (POINT_WIDTH * factor.spacing)) ** 2)
-            for node in factor.nodes
-        ]
-        for c in centre
-    ]
-    axes = [[m / max(axis) if m > 0.011 * max(axis) else 0.0 for m in axis] for axis in axes]
+    axes = [fading(factor.nodes, c, spacing=factor.spacing) for c in centre]
     if factor.kind == "scalar":
         return axes[0]
     return [mx * my for mx in axes[0] for my in axes[1]]
+
+
+def fading(nodes: Sequence[float], centre: float, *, spacing: float) -> list[float]:
+    """exp(-d^2 / (2 h^2)) of every node, h half a spacing, 0 beyond 3 h, the nearest node 1."""
+    axis = [math.exp(-0.5 * ((node - centre) / (POINT_WIDTH * spacing)) ** 2) for node in nodes]
+    return [m / max(axis) if m > 0.011 * max(axis) else 0.0 for m in axis]
 
 
 def range_membership(factor: Factor, comparison: str, bound: float) -> list[float]:

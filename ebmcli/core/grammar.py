@@ -8,6 +8,7 @@ import math
 import re
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 from lark import Lark, Token, Transformer, UnexpectedInput, UnexpectedToken
 
@@ -23,6 +24,7 @@ from ebmcli.core.expression import (
     Literal,
     Not,
     Or,
+    Value,
     map_literals,
     number_text,
 )
@@ -44,6 +46,11 @@ GRAMMAR = rf"""
           | NAME EQUAL NAME                                   -> worded
           | NAME (EQUAL | MORE | AT_LEAST | LESS | AT_MOST) NUMBER  -> numbered
           | NAME EQUAL LPAR NUMBER COMMA NUMBER RPAR          -> placed
+          | NAME LPAR part (COMMA part)* RPAR                 -> described
+
+    ?part: NAME EQUAL NAME                                    -> word_part
+          | NAME EQUAL NUMBER                                 -> number_part
+          | NAME EQUAL LPAR NUMBER COMMA NUMBER RPAR          -> place_part
 
     NAME: /{NAME}/
     NUMBER: /[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?/
@@ -86,7 +93,11 @@ HINTS = {  # text at the wrong place -> what was probably meant
     "\u2019": "write values without quotes: color=red",
     "\u2212": "write the minus sign of the keyboard: -",
 }
+PARTS = "an object is described by its parts: object(color=red, position=(0.4,-0.2))"
 EXAMPLE = "expressions look like: old & ~wavy; color=red | size>0.4; position=(0.4,-0.2)"
+
+
+Part = tuple[Token, Value]  # of a description: its name and its value
 
 
 class MisplacedError(Exception):
@@ -168,6 +179,29 @@ class TreeBuilder(Transformer[Token, Expression]):
         pair = (number(parts[3]), number(parts[5]))
         return Literal(str(parts[0]), "=", pair, column=column_of(parts[0]))
 
+    def word_part(self, parts: list[Token]) -> Part:
+        """``color=red`` inside a description."""
+        return parts[0], str(parts[2])
+
+    def number_part(self, parts: list[Token]) -> Part:
+        """``kind=3``."""
+        return parts[0], number(parts[2])
+
+    def place_part(self, parts: list[Token]) -> Part:
+        """``position=(0.4,-0.2)``."""
+        return parts[0], (number(parts[3]), number(parts[5]))
+
+    def described(self, parts: list[Any]) -> Expression:
+        """``object(color=red, position=(0.4,-0.2))``."""
+        name, given = parts[0], parts[2:-1:2]
+        values: dict[str, Value] = {}
+        for part, value in given:
+            if str(part) in values:
+                hint = "name each part once; for two objects write two statements"
+                raise MisplacedError(f"{part} is named twice", column_of(part), hint)
+            values[str(part)] = value
+        return Literal(str(name), parts=tuple(values.items()), column=column_of(name))
+
 
 @cache
 def parser() -> Lark:
@@ -246,7 +280,12 @@ def in_words(accepted: set[str]) -> str:
         return "a value: a word, a number or a pair such as (0.4,-0.2)"
     if "AMPERSAND" in accepted:
         return "'&', '|', '->'" + (" or ')'" if "RPAR" in accepted else " or the end")
+    if accepted == {"NAME"}:
+        return "a part such as color=red"
+    if {"COMMA", "RPAR"} <= accepted:
+        return "',' or ')'"
     single = {"NUMBER": "a number", "COMMA": "','", "STAR": "'*' and a concept", "RPAR": "')'"}
+    single["EQUAL"] = "'=' and a value"
     return next((words for name, words in single.items() if name in accepted), "the end")
 
 
@@ -256,6 +295,11 @@ def advice(accepted: set[str], shown: str, column: int) -> str:
         if shown.startswith(slip, column) or shown.startswith(slip, max(0, column - 1)):
             return meant
     word = word_at(shown, column)
+    if accepted == {"EQUAL"} and word in ("<", ">", "<=", ">="):
+        return "parts of an object are named by =, such as color=red"
+    if accepted in ({"EQUAL"}, {"COMMA", "RPAR"}) or (accepted == {"NAME"} and word != "="):
+        lower = re.fullmatch(NAME, word.lower()) and word.lower() != word
+        return f"names are written in lower case: {word.lower()}" if lower else PARTS
     joined = "AMPERSAND" in accepted  # a whole statement ends before the word
     if joined and word == "*":
         return "a weight comes before its concept: 1.5*old"
@@ -265,7 +309,7 @@ def advice(accepted: set[str], shown: str, column: int) -> str:
         return f"names are written in lower case: {word.lower()}"
     if word in KEYWORDS:
         return f"{word!r} is an operator, not a name"
-    if word == ")" and "RPAR" not in accepted:
+    if word == ")" and shown.count("(", 0, column) <= shown.count(")", 0, column):
         return "this ')' has no '('"
     if "STAR" in accepted and word[:1] in ("<", ">"):
         return "the concept comes first: size>0.4"

@@ -17,7 +17,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ebmcli.core.factors import Factor, Value
+from ebmcli.core.factors import Factor, Label
+from ebmcli.core.found import found_objects
 
 FLOOR = -1e4  # nats, chosen: stands for log 0, so that differences stay finite
 
@@ -35,16 +36,18 @@ class Estimate:
     """The most probable value of a factor.
 
     ``probability`` is the mass of the cell for names; for numbers and places that of all nodes
-    within one spacing of the value (in both coordinates).
+    within one spacing of the value (in both coordinates). The value of a list of objects is what
+    ``found.found_objects`` finds; ``probability`` that of the most probable outcome of every cell
+    of the floor together, and ``cell`` is 0.
     """
 
-    value: Value
+    value: Label
     probability: float
     cell: int
 
 
 def log_posterior_at(
-    concept: Posterior, images: Tensor, sigmas: Sequence[float], *, seed: int
+    concept: Posterior, images: Tensor, sigmas: Sequence[float], *, seed: int, n_groups: int = 1
 ) -> Tensor:
     """log q of images, averaged over small noise levels.
 
@@ -59,6 +62,7 @@ def log_posterior_at(
         images: Clean, (B, 3, S, S), intensities in [-1, 1].
         sigmas: Noise levels, intensity, at least one.
         seed: Of the noise.
+        n_groups: ``Factor.n_groups``: cells are normalised within each group.
 
     Returns:
         (B, K), nats.
@@ -72,10 +76,11 @@ def log_posterior_at(
         total = log_q if total is None else total + log_q
     if total is None:
         raise ValueError("no noise levels")
-    return torch.log_softmax(total / len(sigmas), dim=1)
+    grouped = (total / len(sigmas)).reshape(len(total), n_groups, -1)
+    return torch.log_softmax(grouped, dim=2).flatten(1)
 
 
-def fuse(log_posteriors: Tensor, log_prior: Tensor) -> Tensor:
+def fuse(log_posteriors: Tensor, log_prior: Tensor, *, n_groups: int = 1) -> Tensor:
     """The posterior given all views, independent of each other given the value.
 
         log p(k | x_1 ... x_m) = log pi_k + sum_i (log q_k(x_i) - log pi_k) + const
@@ -83,13 +88,15 @@ def fuse(log_posteriors: Tensor, log_prior: Tensor) -> Tensor:
     Args:
         log_posteriors: log q(x_i), (m, K).
         log_prior: log pi, (K,).
+        n_groups: ``Factor.n_groups``.
 
     Returns:
         (K,), normalised, in float64: sums over many views keep their digits.
     """
     prior = log_prior.double().clamp_min(FLOOR).to(log_posteriors.device)
     ratios = log_posteriors.double().clamp_min(FLOOR) - prior
-    return torch.log_softmax(prior + ratios.sum(0), dim=0)
+    grouped = (prior + ratios.sum(0)).reshape(n_groups, -1)
+    return torch.log_softmax(grouped, dim=1).flatten()
 
 
 def map_estimate(log_posteriors: Tensor, log_prior: Tensor, factor: Factor) -> Estimate:
@@ -107,6 +114,8 @@ def map_estimate(log_posteriors: Tensor, log_prior: Tensor, factor: Factor) -> E
         log_prior: log pi, (K,).
         factor: With K cells.
     """
+    if factor.kind == "objects":
+        return field_estimate(log_posteriors, log_prior, factor)
     if log_posteriors.dim() == 3:
         log_posteriors = torch.log_softmax(log_posteriors.clamp_min(FLOOR).mean(1), dim=1)
     fused = fuse(log_posteriors, log_prior)
@@ -124,6 +133,13 @@ def map_estimate(log_posteriors: Tensor, log_prior: Tensor, factor: Factor) -> E
         probability=min(1.0, float(fused[within].exp().sum())),
         cell=cell,
     )
+
+
+def field_estimate(log_posteriors: Tensor, log_prior: Tensor, factor: Factor) -> Estimate:
+    """The objects found in a field, given all views (m, G K) of one floor."""
+    fused = fuse(log_posteriors, log_prior, n_groups=factor.n_groups)
+    likeliest = fused.view(factor.n_groups, -1).amax(1).sum()
+    return Estimate(value=found_objects(fused, factor), probability=float(likeliest.exp()), cell=0)
 
 
 def node_places(factor: Factor) -> Tensor:

@@ -10,7 +10,8 @@ cells of one concept exclude each other, and
 
 All terms are non-negative: nothing is subtracted, so that P near 0 and near 1 keep their digits.
 Ranges of one scalar (``size>0.3 & size<0.5``) cut its cells at their bounds instead: A_t(k) is
-then the share of cell k on which exactly the literals of t are true.
+then the share of cell k on which exactly the literals of t are true. Statements about objects have
+their P(t | x) from ``fields``; the rest is the same.
 """
 
 import math
@@ -32,64 +33,16 @@ from ebmcli.core.expression import (
     push_negations,
 )
 from ebmcli.core.factors import Factor, point_membership
+from ebmcli.core.fields import FieldTable, field_table
 from ebmcli.core.statements import at, resolve
+from ebmcli.core.tables import EventTable
 from ebmcli.errors import ExpressionError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+Table = EventTable | FieldTable
 MAX_ROWS = 1024  # chosen: truth vectors of the literals on one concept
-
-
-@dataclass(frozen=True, eq=False)
-class EventTable:
-    """The joint outcomes of all literals on one concept.
-
-    ``truths[t][l]`` says whether literal l is true in row t; ``membership[t][k]`` is A_t(k), in
-    [0, 1], every column summing to 1. Rows without any cell are left out. ``weight`` w
-    tempers the posterior: q_k is replaced by pi_k (q_k / pi_k)^w, normalised.
-    """
-
-    concept: str
-    factor: Factor
-    literals: tuple[Literal, ...]
-    weight: float
-    truths: tuple[tuple[bool, ...], ...]
-    membership: tuple[tuple[float, ...], ...]
-
-    @property
-    def n_rows(self) -> int:
-        """The number T of rows."""
-        return len(self.truths)
-
-    def probabilities(
-        self, posterior: Sequence[float], prior: Sequence[float] | None = None
-    ) -> list[float]:
-        """P(t | x) of every row, for the posterior (K,) of one image, in plain Python.
-
-        Raises:
-            ValueError: The weight is not 1 and no prior is given.
-        """
-        q = [float(value) for value in posterior]
-        if self.weight != 1:
-            if prior is None:
-                raise ValueError(f"the weight of {self.concept} needs a prior")
-            q = _tempered(q, [float(value) for value in prior], self.weight)
-        return [math.fsum(a * b for a, b in zip(q, row, strict=True)) for row in self.membership]
-
-
-def _tempered(posterior: Sequence[float], prior: Sequence[float], weight: float) -> list[float]:
-    """pi_k (q_k / pi_k)^w, normalised; in logs, since a large power leaves the range of floats."""
-
-    def log_power(q: float, p: float) -> float:
-        if p == 0 or (q == 0 and weight > 0):
-            return -math.inf
-        return math.log(p) + (weight * (math.log(q) - math.log(p)) if weight > 0 else 0.0)
-
-    logs = [log_power(q, p) for q, p in zip(posterior, prior, strict=True)]
-    powers = [math.exp(value - max(logs)) for value in logs]
-    total = math.fsum(powers)
-    return [power / total for power in powers]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +54,7 @@ class Formula:
     """
 
     expression: Expression
-    tables: Mapping[str, EventTable]
+    tables: Mapping[str, Table]
     nodes: tuple[Node, ...]
 
     @property
@@ -184,7 +137,7 @@ def compile_formula(expression: Expression, factors: Mapping[str, Factor]) -> Fo
 
 
 def _formula(
-    expression: Expression, tables: Mapping[str, EventTable], diagrams: Diagrams, root: int
+    expression: Expression, tables: Mapping[str, Table], diagrams: Diagrams, root: int
 ) -> Formula:
     """Keep the nodes under the root and the concepts they decide, numbered anew."""
     names = list(tables)
@@ -198,9 +151,7 @@ def _formula(
     return Formula(expression, {names[v]: tables[names[v]] for v in kept}, nodes)
 
 
-def _translator(
-    diagrams: Diagrams, tables: Mapping[str, EventTable]
-) -> Callable[[Expression], int]:
+def _translator(diagrams: Diagrams, tables: Mapping[str, Table]) -> Callable[[Expression], int]:
     """A function from expressions to diagrams."""
     variables = {name: i for i, name in enumerate(tables)}
 
@@ -222,7 +173,7 @@ def _translator(
     return diagram
 
 
-def event_table(name: str, expression: Expression, factor: Factor) -> EventTable:
+def event_table(name: str, expression: Expression, factor: Factor) -> Table:
     """The joint outcomes of all literals on one concept of a resolved expression."""
     distinct = list(dict.fromkeys(item for item in literals(expression) if item.name == name))
     weight = distinct[0].weight
@@ -233,6 +184,8 @@ def event_table(name: str, expression: Expression, factor: Factor) -> EventTable
             )
             hint = "a concept has one weight in a formula"
             raise ExpressionError(problem, *at(literal), hint=hint)
+    if factor.kind == "objects":
+        return field_table(name, distinct, factor=factor)
     ranges = [literal for literal in distinct if literal.comparison in ("<", ">")]
     points = [literal for literal in distinct if literal.comparison in (None, "=")]
     rows = range_rows(ranges, factor)

@@ -116,18 +116,26 @@ class Trunk(nn.Module):
 
     def forward(self, channels: Tensor, sigma: Tensor, condition: Tensor | None = None) -> Tensor:
         """Channels (B, n, S, S), noise level (B,), optional conditioning (B, E) -> (B, w, s, s)."""
+        return F.silu(self.levels(channels, sigma, condition)[0][-1])
+
+    def levels(
+        self, channels: Tensor, sigma: Tensor, condition: Tensor | None = None
+    ) -> tuple[list[Tensor], Tensor]:
+        """Features of every resolution, finest first, and the conditioning vector (B, E)."""
         angles = sigma.log()[:, None] * self.frequencies
         embedded = self.embed(torch.cat([angles.sin(), angles.cos()], dim=1))
         embedded = F.silu(embedded if condition is None else embedded + condition)
         folded = F.pixel_unshuffle(channels, self.config.unshuffle)
         grid = self.coordinates.to(folded.dtype).expand(len(folded), -1, -1, -1)
         hidden = self.stem(torch.cat([folded, grid], dim=1))
+        found = []
         for index, stage in enumerate(self.stages):
             for block in stage:  # type: ignore[attr-defined]  # ModuleList of ModuleLists
                 hidden = block(hidden, embedded)
+            found.append(hidden)
             if index < len(self.downs):
                 hidden = self.downs[index](hidden)
-        return F.silu(hidden)
+        return found, embedded
 
 
 class EnergyNetwork(nn.Module):

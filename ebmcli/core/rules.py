@@ -25,7 +25,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ebmcli.core.composition import (
-    FLOOR,
     Posterior,
     conditional_energy,
     log_probability,
@@ -36,6 +35,7 @@ from ebmcli.core.expression import And, Expression, Literal, Not, Or, push_negat
 from ebmcli.core.factors import Factor
 from ebmcli.core.logic import Formula, compile_formula
 from ebmcli.core.statements import at
+from ebmcli.core.tables import FLOOR
 from ebmcli.errors import ExpressionError
 
 RECYCLED_NEGATION = 0.3  # alpha; the 0.3 of 1.3 E1 - 0.3 E2 in the source's example in the plane

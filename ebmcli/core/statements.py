@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ebmcli.core.expression import Expression, Literal, Not, literals, map_literals, number_text
-from ebmcli.core.factors import Factor
+from ebmcli.core.factors import Factor, Value
 from ebmcli.errors import ExpressionError, UnknownNameError, caret
 
 
@@ -13,7 +13,8 @@ def resolve(expression: Expression, factors: Mapping[str, Factor]) -> Expression
     """Check every literal against its factor and write it in its plainest form.
 
     ``old=yes`` becomes ``old`` and ``old=no`` becomes ``~old``; ``>=`` and ``<=`` become ``>`` and
-    ``<``, since a single number has no probability; numbers that name a value become words.
+    ``<``, since a single number has no probability; numbers that name a value become words; parts
+    of an object stand in the order of its factor.
 
     Raises:
         UnknownNameError: A concept or a value that nothing answers to.
@@ -27,6 +28,10 @@ def resolve(expression: Expression, factors: Mapping[str, Factor]) -> Expression
 
 def plainest(literal: Literal, factor: Factor) -> Expression:
     """One literal, checked, in its plainest form; see :func:`resolve`."""
+    if factor.kind == "objects":
+        return _described(literal, factor)
+    if literal.parts:
+        raise _wrong(f"{literal.name} has no parts", literal, factor)
     if literal.comparison is None:
         if factor.kind != "binary":
             raise _wrong(f"{literal.name} needs a value", literal, factor)
@@ -42,6 +47,10 @@ def usage(name: str, factor: Factor) -> str:
     """How statements about a factor are written, for hints and help."""
     if factor.kind == "binary":
         return f"write {name} or ~{name}"
+    if factor.kind == "objects":
+        parts = [part for part in factor.parts if _is_read(part)]
+        example = ", ".join(f"{part.name}={_example(part)}" for part in parts)
+        return f"write {name}({example}); fewer of these parts ask for less"
     if factor.kind == "categorical":
         return f"write {name}={factor.names[0]}; values: {', '.join(factor.names)}"
     low, high = number_text(round(factor.low, 6)), number_text(round(factor.high, 6))
@@ -71,6 +80,52 @@ def _named(literal: Literal, factor: Factor) -> Expression:
     source, column = _at_value(literal)
     where = f" at column {column + 1}{caret(source, column)}"
     raise UnknownNameError(f"value of {literal.name}", value, factor.names, where=where)
+
+
+def _described(literal: Literal, factor: Factor) -> Literal:
+    """A literal about an object: its parts checked and put into the order of the factor."""
+    if literal.comparison is not None:
+        raise _wrong(f"{literal.name} takes its parts in brackets", literal, factor)
+    known = [part.name for part in factor.parts if _is_read(part)]
+    for name, _ in literal.parts:
+        if name not in known:
+            source, column = _at_part(literal, name)
+            if any(part.name == name for part in factor.parts):
+                problem = f"formulas do not read the {name} of an {literal.name}"
+                raise ExpressionError(problem, source, column, hint=usage(literal.name, factor))
+            where = f" at column {column + 1}{caret(source, column)}"
+            raise UnknownNameError(f"part of {literal.name}", name, known, where=where)
+    given = dict(literal.parts)
+    parts = [part for part in factor.parts if part.name in given]
+    checked = [(part.name, _part_value(literal, part, given[part.name])) for part in parts]
+    return replace(literal, parts=tuple(checked))
+
+
+def _part_value(literal: Literal, part: Factor, value: Value) -> Value:
+    """The value of one part, checked; numbers that name a value become words."""
+    source, column = _at_part(literal, part.name)
+    plainest(Literal(part.name, "=", value, column=column, source=source), part)
+    return number_text(value) if part.names and isinstance(value, float) else value
+
+
+def _is_read(part: Factor) -> bool:
+    """Can formulas speak about this part of an object? Numbers are labelled only."""
+    return bool(part.names) or part.kind == "position"
+
+
+def _example(part: Factor) -> str:
+    """A value of a part, for hints."""
+    if part.names:
+        return part.names[0]
+    middle = number_text(round((part.low + part.high) / 2, 3))
+    return f"({middle},{middle})"
+
+
+def _at_part(literal: Literal, name: str) -> tuple[str, int]:
+    """The text a literal was read from and the column of one of its parts."""
+    source, column = at(literal)
+    match = re.compile(rf"[(,]\s*{re.escape(name)}\s*=").search(source, column)
+    return source, source.index(name, match.start()) if match else column
 
 
 def _measured(literal: Literal, factor: Factor) -> Literal:
@@ -108,5 +163,12 @@ def _unknown_concept(literal: Literal, factors: Mapping[str, Factor]) -> Unknown
     source, column = at(literal)
     where = f" at column {column + 1}{caret(source, column)}"
     owners = [name for name, factor in factors.items() if literal.name in factor.names]
-    hint = f"did you mean {owners[0]}={literal.name}?" if owners else ""
+    meant = [f"{owner}={literal.name}" for owner in owners]
+    for name, factor in factors.items():
+        for part in factor.parts:
+            if part.name == literal.name and literal.comparison == "=":
+                meant.append(f"{name}({literal.statement})")
+            elif literal.name in part.names:
+                meant.append(f"{name}({part.name}={literal.name})")
+    hint = f"did you mean {meant[0]}?" if meant else ""
     return UnknownNameError("concept", literal.name, sorted(factors), where=where, hint=hint)

@@ -9,7 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ebmcli.core.factors import N_POSITION_CELLS, N_SCALAR_CELLS, Factor, Value
+from ebmcli.core.factors import N_FIELD_CELLS, N_POSITION_CELLS, N_SCALAR_CELLS, Factor, Value
+from ebmcli.core.fields import appearance_of, floor_of
+
+CHUNK = 1000  # images at a time while a prior is counted: a field has thousands of cells
 
 
 def cell_weights(factor: Factor, labels: Tensor) -> Tensor:
@@ -17,8 +20,11 @@ def cell_weights(factor: Factor, labels: Tensor) -> Tensor:
 
     Args:
         factor: The factor.
-        labels: Cell indices (B,) for names, numbers (B,) for a scalar, (B, 2) for a position.
+        labels: Cell indices (B,) for names, numbers (B,) for a scalar, (B, 2) for a position,
+            (B, most, columns) for lists of objects, see :func:`field_weights`.
     """
+    if factor.kind == "objects":
+        return field_weights(factor, labels)
     if factor.kind == "scalar":
         return linear_weights(factor, labels.float(), N_SCALAR_CELLS)
     if factor.kind == "position":
@@ -34,6 +40,50 @@ def linear_weights(factor: Factor, values: Tensor, n_nodes: int) -> Tensor:
     nodes = torch.linspace(factor.low, factor.high, n_nodes, device=values.device)
     inside = values.clamp(factor.low, factor.high)
     return (1 - (inside[:, None] - nodes).abs() / factor.spacing).clamp_min(0)
+
+
+def field_weights(factor: Factor, labels: Tensor) -> Tensor:
+    """One outcome in every cell of the floor, 0 where no object stands: (B, G K), the cell slow.
+
+    An object belongs to the cell it stands in; of several in one cell the last of the list counts.
+
+    Args:
+        factor: Of kind ``objects``.
+        labels: Rows of objects (B, most, columns), see ``Factor.columns``.
+    """
+    column = {name: labels[:, :, i].float() for i, name in enumerate(factor.columns)}
+    outcome = torch.zeros_like(column["present"], dtype=torch.long)
+    for part in appearance_of(factor):
+        outcome = outcome * len(part.names) + column[part.name].long()
+    floor = floor_of(factor)
+    width = (floor.high - floor.low) / N_FIELD_CELLS
+    x, y = (
+        ((column[axis] - floor.low) / width).floor().long().clamp(0, N_FIELD_CELLS - 1)
+        for axis in floor.columns
+    )
+    weights = torch.zeros(len(labels), N_FIELD_CELLS**2, factor.n_outcomes, device=labels.device)
+    weights[:, :, 0] = 1
+    for i in range(labels.shape[1]):
+        rows = (column["present"][:, i] > 0).nonzero()[:, 0]
+        cells = (x * N_FIELD_CELLS + y)[rows, i]
+        weights[rows, cells] = 0
+        weights[rows, cells, 1 + outcome[rows, i]] = 1
+    return weights.flatten(1)
+
+
+def label_prior(factor: Factor, labels: Tensor) -> Tensor:
+    """log pi_k (K,) of the labels of all training images.
+
+    For objects one prior serves all cells of the floor: each outcome is counted in all of them,
+    once more than it was seen, so that none is impossible.
+    """
+    if factor.kind != "objects":
+        return prior(cell_weights(factor, labels))
+    seen = torch.ones(factor.n_outcomes, dtype=torch.float64)
+    for some in torch.split(labels, CHUNK):
+        weights = field_weights(factor, some)
+        seen += weights.view(-1, factor.n_outcomes).double().sum(0)
+    return (seen / seen.sum()).log().float().repeat(N_FIELD_CELLS**2)
 
 
 def label_tensor(factor: Factor, value: Value) -> Tensor:

@@ -53,7 +53,7 @@ class Temperatures(nn.Module):
 
 
 def tempered_posterior(
-    evidence: Tensor, log_prior: Tensor, temperature: Tensor | None = None
+    evidence: Tensor, log_prior: Tensor, temperature: Tensor | None = None, *, n_groups: int = 1
 ) -> Tensor:
     """log q^(T) = log softmax_k(log pi_k + s_k / T): (B, K), nats.
 
@@ -61,7 +61,9 @@ def tempered_posterior(
         evidence: s, the log ratio of posterior to prior up to a constant per image, (B, K).
         log_prior: log pi, (K,).
         temperature: T, (B,), positive; None and exactly 1 are the same, bit for bit.
+        n_groups: Neighbouring groups of K / n_groups cells, of which each has probability 1.
     """
     if temperature is not None:
         evidence = evidence / temperature[:, None]
-    return F.log_softmax(log_prior + evidence, dim=1)
+    grouped = (log_prior + evidence).reshape(len(evidence), n_groups, -1)
+    return F.log_softmax(grouped, dim=2).flatten(1)

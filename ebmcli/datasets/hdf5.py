@@ -2,6 +2,7 @@
 
     images                 uint8 (N, H, W, 3), the top row first
     factors/<name>         int64 (N,) index of a name | float32 (N,) | float32 (N, 2)
+                           | float32 (N, most, columns) for lists of objects
 
 A file is written as OUT.h5.partial and renamed when it is complete. Every array is allocated in
 full at once and uncompressed, so that a killed writer leaves a readable file: only numbers change
@@ -25,10 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebmcli import __version__
-from ebmcli.core.factors import Factor, Value
+from ebmcli.core.factors import Factor, Label
+from ebmcli.datasets.object_lists import encode_things
 from ebmcli.errors import ConfigError, DigestError, FileFormatError, OutputError, OutputExistsError
 
-FORMAT, VERSION = "ebm-dataset", 1
+FORMAT, VERSION = "ebm-dataset", 2
+FIRST_VERSION = 1  # of files without lists of objects, which older programs read too
 READ_ROWS = 1000  # images per read while a digest is computed; chosen
 NO_DIGEST = "sha256:" + 64 * "0"
 LIBRARIES = ("mujoco", "numpy")  # whose versions may change a picture
@@ -87,7 +90,7 @@ def read_images(path: Path, start: int, stop: int) -> NDArray[np.uint8]:
 
 
 def read_labels(path: Path, factor: str, start: int, stop: int) -> NDArray[Any]:
-    """Labels of one factor: int64 (n,) cells of names, float32 (n,) or float32 (n, 2).
+    """Labels of one factor: int64 (n,) cells of names, float32 (n,), (n, 2) or lists of objects.
 
     Raises:
         FileFormatError: The file is damaged, or has no such factor.
@@ -128,8 +131,10 @@ def content_digest(file: Any) -> str:
     return f"sha256:{hasher.hexdigest()}"
 
 
-def encode_labels(factor: Factor, values: Sequence[Value]) -> NDArray[Any]:
-    """Labels as they are stored: the index of a name, or numbers."""
+def encode_labels(factor: Factor, values: Sequence[Label]) -> NDArray[Any]:
+    """Labels as they are stored: the index of a name, numbers, or rows of objects."""
+    if factor.kind == "objects":
+        return encode_things(factor, values)
     if factor.names:
         return np.array([factor.names.index(str(value)) for value in values], dtype=np.int64)
     shape = (-1, 2) if factor.kind == "position" else (-1,)
@@ -226,10 +231,11 @@ class DatasetWriter:
             file.attrs.create(name, value)
         _allocate(file, "images", shape, np.dtype("u1"))
         for name, factor in info.factors.items():
-            columns = (2,) if factor.kind == "position" else ()
             dtype = np.dtype("<i8") if factor.names else np.dtype("<f4")
-            array = _allocate(file, f"factors/{name}", (info.n_images, *columns), dtype)
+            array = _allocate(file, f"factors/{name}", (info.n_images, *_row(factor)), dtype)
             array.attrs.create("factor", np.bytes_(json.dumps(factor.to_dict())))
+            if factor.kind == "objects":
+                array.attrs.create("columns", np.bytes_(json.dumps(factor.columns)))
         file.flush()
         return file
 
@@ -239,7 +245,7 @@ class DatasetWriter:
         versions = {"ebm": __version__} | {name: version(name) for name in LIBRARIES}
         return {
             "format": np.bytes_(FORMAT),
-            "version": np.int64(VERSION),
+            "version": np.int64(_version(info)),
             "recipe": np.bytes_(info.recipe),
             "size": np.int64(info.size),
             "seed": np.int64(-1 if info.seed is None else info.seed),
@@ -286,6 +292,19 @@ class DatasetWriter:
             problem = f"cannot write {self.info.path}: {error.strerror or error}"
             hint = "check the folder, its permissions and the space on the disk"
             raise OutputError(problem, hint=hint) from error
+
+
+def _row(factor: Factor) -> tuple[int, ...]:
+    """The shape of one label of a factor."""
+    if factor.kind == "objects":
+        return (factor.most, len(factor.columns))
+    return (2,) if factor.kind == "position" else ()
+
+
+def _version(info: DatasetInfo) -> int:
+    """The lowest version of the format that a dataset needs."""
+    listed = any(factor.kind == "objects" for factor in info.factors.values())
+    return VERSION if listed else FIRST_VERSION
 
 
 def _allocate(file: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:

@@ -2,7 +2,7 @@
 
 An expression is true of labels as it reads: a name when it is the label, a place when both
 coordinates are within PLACE_TOLERANCE, ``size=0.4`` within one spacing of the factor's nodes,
-``size>0.4`` by comparison.
+``size>0.4`` by comparison, ``object(color=red, position=(0.4,-0.2))`` when one object has it all.
 """
 
 import operator
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ebmcli.core.expression import Expression, Literal, interpret, parse
-from ebmcli.core.factors import Factor, Value
+from ebmcli.core.factors import Factor, Label, Value
 from ebmcli.core.statements import resolve, usage
 from ebmcli.datasets.recipes import Recipe
 from ebmcli.errors import ConfigError, UnknownNameError
@@ -58,16 +58,23 @@ def read_restriction(
 
 def draw_labels(
     recipe: Recipe, restriction: Restriction, rng: np.random.Generator
-) -> dict[str, Value]:
+) -> dict[str, Label]:
     """Labels of one image, drawn again while the held-out expression is true of them.
+
+    Where a recipe has a list of objects, its other factors go with that list: there, restricted
+    factors are not written over but everything is drawn again until they are met.
 
     Raises:
         ConfigError: It was true of MAX_DRAWS draws in a row.
     """
+    listed = any(factor.kind == "objects" for factor in recipe.factors.values())
     for _ in range(MAX_DRAWS):
-        labels = recipe.draw(rng)
-        for name, values in restriction.allowed.items():
-            labels[name] = values[int(rng.integers(len(values)))]
+        labels = dict(recipe.draw(rng))
+        if not listed:
+            for name, values in restriction.allowed.items():
+                labels[name] = values[int(rng.integers(len(values)))]
+        elif any(labels[name] not in values for name, values in restriction.allowed.items()):
+            continue
         if restriction.held_out is None or not holds(restriction.held_out, labels, recipe.factors):
             return labels
     problem = f"{restriction.held_out} holds for all that could be drawn"
@@ -75,7 +82,7 @@ def draw_labels(
 
 
 def holds(
-    expression: Expression, labels: Mapping[str, Value], factors: Mapping[str, Factor]
+    expression: Expression, labels: Mapping[str, Label], factors: Mapping[str, Factor]
 ) -> bool:
     """Is a resolved expression true of the labels of one image?"""
     truth: bool = interpret(
@@ -90,9 +97,11 @@ def holds(
     return truth
 
 
-def _literal_holds(literal: Literal, label: Value, factor: Factor) -> bool:
+def _literal_holds(literal: Literal, label: Label, factor: Factor) -> bool:
     """Is one statement true of the label of its factor?"""
     asked = literal.value
+    if isinstance(label, list):
+        return any(_describes(literal, thing, factor) for thing in label)
     if isinstance(label, str):
         return label == ("yes" if asked is None else asked)
     if isinstance(label, tuple) and isinstance(asked, tuple):
@@ -102,6 +111,14 @@ def _literal_holds(literal: Literal, label: Value, factor: Factor) -> bool:
     if literal.comparison == "=":
         return abs(label - asked) <= factor.spacing
     return label > asked if literal.comparison == ">" else label < asked
+
+
+def _describes(literal: Literal, thing: Mapping[str, Value], factor: Factor) -> bool:
+    """Has one object all that a statement about objects asks for?"""
+    return all(
+        _literal_holds(Literal(name, "=", value), thing[name], factor.part(name))
+        for name, value in literal.parts
+    )
 
 
 def _factor(recipe: Recipe, name: str, *, option: str, text: str, value: str) -> Factor:
@@ -116,6 +133,9 @@ def _factor(recipe: Recipe, name: str, *, option: str, text: str, value: str) ->
 
 def _fixed_values(factor: Factor, text: str) -> tuple[Value, ...]:
     """``red,blue``, ``0.3,0.4`` or ``(0,0),(0.5,-0.5)``."""
+    if factor.kind == "objects":
+        problem = f"--fix holds one value, {factor.name} is a list of objects"
+        raise ConfigError(problem, hint="use --hold-out to leave objects out")
     pattern = r"\([^()]*\)" if factor.kind == "position" else r"[^,]+"
     words = [word.strip() for word in re.findall(pattern, text)]
     if not any(words):
@@ -136,9 +156,10 @@ def _fixed_values(factor: Factor, text: str) -> tuple[Value, ...]:
 
 def _grid_values(factor: Factor, text: str) -> tuple[Value, ...]:
     """All points of an even grid with ``text`` points along each axis, both ends included."""
-    if factor.names:
-        numbers = "a number or a place"
-        raise ConfigError(f"--grid needs {numbers}, {factor.name} has names", hint="use --fix")
+    if factor.kind not in ("scalar", "position"):
+        has = "names" if factor.names else "objects"
+        problem = f"--grid needs a number or a place, {factor.name} has {has}"
+        raise ConfigError(problem, hint="use --fix" if factor.names else "use --hold-out")
     if not text.isdecimal() or not 2 <= int(text) <= MAX_GRID:
         hint = f"such as --grid {factor.name}=20"
         raise ConfigError(f"--grid needs 2 to {MAX_GRID} points per axis, not {text!r}", hint=hint)

@@ -6,25 +6,29 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ebmcli.core.factors import Factor, Value
+from ebmcli.core.factors import Factor, Label
 from ebmcli.datasets.frame import Frame
 from ebmcli.errors import UnknownNameError
 
-RECIPES = {"scenes": "ebmcli.datasets.scenes", "faces": "ebmcli.datasets.faces"}
+RECIPES = {
+    "scenes": "ebmcli.datasets.scenes",
+    "clutter": "ebmcli.datasets.clutter",
+    "faces": "ebmcli.datasets.faces",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """One kind of picture.
 
-    ``draw`` gives labels, uniform and independent; ``frame`` turns labels into a picture, taking
-    from its random source only what is not labelled.
+    ``draw`` gives labels, uniform and independent (a list of objects goes with its count);
+    ``frame`` turns labels into a picture, taking from its random source only what is not labelled.
     """
 
     name: str
     factors: dict[str, Factor]
-    draw: Callable[[np.random.Generator], dict[str, Value]]
-    frame: Callable[[Mapping[str, Value], np.random.Generator], Frame]
+    draw: Callable[[np.random.Generator], Mapping[str, Label]]
+    frame: Callable[[Mapping[str, Label], np.random.Generator], Frame]
     roundness: tuple[int, int]  # of the renderer
 
 

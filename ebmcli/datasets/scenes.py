@@ -73,13 +73,18 @@ def draw(rng: np.random.Generator) -> dict[str, Value]:
 def frame(labels: Mapping[str, Value], rng: np.random.Generator) -> Frame:
     """The picture of a scene; ``rng`` draws only what is not labelled."""
     turn = float(rng.uniform(-MAX_TURN, MAX_TURN))
+    return stage((solid(labels, turn),), rng)
+
+
+def stage(geoms: tuple[Geom, ...], rng: np.random.Generator) -> Frame:
+    """Solids on the floor; ``rng`` draws camera height, floor and light."""
     elevation = math.radians(float(rng.uniform(*ELEVATION)))
     grey = rng.uniform(*FLOOR_GREY) + rng.uniform(-FLOOR_TINT, FLOOR_TINT, size=3)
     light = rng.uniform(*LIGHT_STRENGTH) * (1 + rng.uniform(-LIGHT_TINT, LIGHT_TINT, size=3))
     shift = rng.uniform(-LIGHT_SHIFT, LIGHT_SHIFT, size=2)
     floor = _vector(grey)
     return Frame(
-        geoms=(_solid(labels, turn),),
+        geoms=geoms,
         floor_color=floor,
         background=floor,
         camera_position=(
@@ -96,8 +101,8 @@ def frame(labels: Mapping[str, Value], rng: np.random.Generator) -> Frame:
     )
 
 
-def _solid(labels: Mapping[str, Value], turn: float) -> Geom:
-    """The one solid, standing on the floor."""
+def solid(labels: Mapping[str, Value], turn: float) -> Geom:
+    """One solid, standing on the floor, turned by degrees about its upright axis."""
     shape, color, place, size = (labels[name] for name in FACTORS)
     if not isinstance(place, tuple) or not isinstance(size, float):
         raise TypeError("position is a pair, size a number")

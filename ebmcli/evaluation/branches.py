@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ebmcli.core.expression import Expression, Or
 from ebmcli.core.logic import Formula
+from ebmcli.core.tables import EventTable
 from ebmcli.core.targets import cell_weights
 from ebmcli.evaluation.judge import Readings
 from ebmcli.evaluation.truth import holds
@@ -95,6 +96,7 @@ def prior_shares(
     """
     weight, tables = holds(formula.expression, labels).double(), {}
     for name, table in formula.tables.items():
+        assert isinstance(table, EventTable)  # a judge reads one value per picture
         cells, log_prior = cell_weights(table.factor, labels.values[name]), log_priors[name]
         weight = weight * (cells @ (log_prior.exp() / cells.mean(0).clamp_min(TINY)))
         events = cells @ cells.new_tensor(table.membership).T  # P(t | labels), (N, T)

@@ -90,7 +90,12 @@ def _positive(number: Any) -> bool:
         return False
 
 
+def _valid_value(name: str) -> str:
+    return name if re.fullmatch("[0-9]+", name) else _valid_name(name)
+
+
 Name = Annotated[str, AfterValidator(_valid_name)]
+ValueName = Annotated[str, AfterValidator(_valid_value)]  # count=3 too
 Free = dict[str, Any]  # measured numbers and the like: no fixed keys
 Calibration = Annotated[Free, AfterValidator(_valid_calibration)]
 
@@ -103,11 +108,26 @@ class FactorEntry(_Strict):
     """A factor as :meth:`ebmcli.core.factors.Factor.to_dict` writes it."""
 
     name: Name
-    kind: Literal["categorical", "binary", "scalar", "position"]
-    names: list[Name] = []
+    kind: Literal["categorical", "binary", "scalar", "position", "objects"]
+    names: list[ValueName] = []
     low: float = 0.0
     high: float = 1.0
     unit: str = ""
+    parts: list["FactorEntry"] = []
+    most: int = 0
+
+    @model_validator(mode="after")
+    def _has_parts(self) -> "FactorEntry":
+        if self.kind != "objects":
+            if self.parts or self.most:
+                raise ValueError(f"a {self.kind} factor has no parts")
+            return self
+        kinds = [part.kind for part in self.parts]
+        if self.names or kinds.count("position") != 1 or "objects" in kinds:
+            raise ValueError("objects have parts, one of them a position, and no names")
+        if not any(part.names for part in self.parts) or self.most < 1:
+            raise ValueError("objects have a part with names, and most is 1 or more")
+        return self
 
     @model_validator(mode="after")
     def _has_values(self) -> "FactorEntry":

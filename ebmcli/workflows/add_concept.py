@@ -124,6 +124,9 @@ def _frozen(registry: Registry, names: Sequence[str], new: str, space: str) -> l
         if record.space != space:
             problem = f"{record.name} is of {record.space}, the data of {space}"
             raise UsageError(problem, hint=f"ebm list --space {space} shows what fits")
+        if record.factor is not None and record.factor.kind == "objects":
+            problem = f"add-concept cannot compare {record.name}, a list of objects"
+            raise UsageError(problem, hint="leave it out of --to; its file is not touched anyway")
     bases = dict.fromkeys(record.base for record in records if record.base)
     return records + [registry.get("base", name) for name in bases]
 

@@ -11,8 +11,9 @@ from ebmcli.core.concepts import BothConcept, ConditionalConcept, PosteriorConce
 from ebmcli.core.factors import Factor
 from ebmcli.core.gaussian import GaussianEnergy
 from ebmcli.core.images import TrainingImages, to_intensity
-from ebmcli.core.targets import cell_weights, prior
+from ebmcli.core.targets import cell_weights, label_prior
 from ebmcli.evaluation.held_out import loss_per_level, posterior_quality
+from ebmcli.evaluation.held_out_fields import field_quality
 from ebmcli.training.loop import Objective
 from ebmcli.training.objectives import (
     base_objective,
@@ -71,7 +72,7 @@ def build_trained_concept(
 ) -> Built:
     """A fresh concept of a method, with the prior of the labels."""
     assert images.labels is not None
-    log_prior = prior(cell_weights(factor, images.labels))
+    log_prior = label_prior(factor, images.labels)
     gaussian = None
     if method != "posterior":
         gaussian = base.gaussian if base is not None else fit_gaussian(images, settings)
@@ -117,6 +118,11 @@ def held_out_numbers(
         losses = loss_per_level(denoise, scale, scored)
         numbers["loss"] = round(sum(losses.values()) / len(losses), 4)
         numbers["loss_per_sigma"] = {f"{s:g}": round(v, 4) for s, v in losses.items()}
+    if network.factor.kind == "objects":
+        rows_of = field_quality(network, held.take_last(N_SCORED))
+        numbers["found"] = round(rows_of[0].found, 4)
+        numbers["held_out"] = {f"{row.sigma:g}": row.to_dict() for row in rows_of}
+        return numbers
     n_read = N_READ
     if isinstance(network, ConditionalConcept):  # one pass per cell
         n_read = max(32, 8 * N_READ // network.factor.n_cells)

@@ -138,6 +138,9 @@ def check_readable(record: Record, info: DatasetInfo) -> None:
     """
     factor = record.factor
     assert factor is not None
+    if factor.kind == "objects":
+        hint = "calibrate concepts with one value per picture"
+        raise UsageError(f"{record.name} is a field of cells and has no temperatures", hint=hint)
     if info.space != record.space:
         problem = f"{record.name} is a concept of {record.space}, {info.path} is of {info.space}"
         raise UsageError(problem, hint=fresh_data_hint(record.space))

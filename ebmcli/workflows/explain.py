@@ -19,7 +19,8 @@ from ebmcli.core.expression import (
     shell_safe,
     spell,
 )
-from ebmcli.core.logic import EventTable, Formula
+from ebmcli.core.fields import chance
+from ebmcli.core.logic import Formula, Table
 from ebmcli.registry import Registry
 from ebmcli.workflows.formulas import formula_of
 
@@ -32,7 +33,7 @@ class Statement:
 
     text: str
     cells: float  # of the factor's n_cells; a cell counts by its membership
-    share: float  # of the values, if all are equally likely
+    share: float  # its probability by chance, see ``fields.chance``
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +76,7 @@ def explain(registry: Registry, source: str) -> Explanation:
     formula, space = formula_of(registry, source)
     expression = parse(source)
     uniform = {
-        name: [-math.log(table.factor.n_cells)] * table.factor.n_cells
-        for name, table in formula.tables.items()
+        name: [math.log(q) for q in chance(table.factor)] for name, table in formula.tables.items()
     }
     return Explanation(
         source=source,
@@ -121,15 +121,14 @@ def _children(expression: Expression) -> list[Expression]:
     ]
 
 
-def _concerned(registry: Registry, table: EventTable) -> Concerned:
+def _concerned(registry: Registry, table: Table) -> Concerned:
     record = registry.get("concept", table.concept)
     statements = []
-    for i, literal in enumerate(table.literals):
-        rows = [row for t, row in zip(table.truths, table.membership, strict=True) if t[i]]
-        cells = math.fsum(value for row in rows for value in row)
-        statements.append(
-            Statement(text=spell(literal), cells=cells, share=cells / table.factor.n_cells)
-        )
+    uniform = chance(table.factor)
+    rows = list(zip(table.truths, table.probabilities(uniform, uniform), strict=True))
+    for i, (literal, cells) in enumerate(zip(table.literals, table.covered, strict=True)):
+        share = math.fsum(p for truth, p in rows if truth[i])
+        statements.append(Statement(text=spell(literal), cells=cells, share=share))
     return Concerned(
         name=record.name,
         kind=table.factor.kind,

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ebmcli.core.expression import literals
+from ebmcli.core.expression import Literal, Value, literals
 from ebmcli.core.images import to_bytes, to_intensity
 from ebmcli.core.logic import Formula
 from ebmcli.core.samplers import SeededNoise, noise_levels, reject
@@ -208,11 +208,24 @@ def acceptance(formula: Formula) -> float:
     probability spread over neighbouring nodes, of which the point takes a part.
     """
     points = {
-        literal: 2 if isinstance(literal.value, tuple) else 1
+        literal: sum(_n_coordinates(value) for value in _values(literal))
         for literal in literals(formula.expression)
-        if literal.comparison == "=" and not isinstance(literal.value, str)
     }
     return 0.5 ** (1 + sum(points.values()))
+
+
+def _values(literal: Literal) -> list[Value]:
+    """What a statement asks for at a point: its value, or the values of its parts."""
+    if literal.comparison == "=" and literal.value is not None:
+        return [literal.value]
+    return [value for _, value in literal.parts]
+
+
+def _n_coordinates(value: Value) -> int:
+    """Numbers in a value: none in a word."""
+    if isinstance(value, str):
+        return 0
+    return 2 if isinstance(value, tuple) else 1
 
 
 class _Work:

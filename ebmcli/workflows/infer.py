@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ebmcli.core.factors import Factor, Value
+from ebmcli.core.factors import Factor, Label
 from ebmcli.core.images import to_intensity
 from ebmcli.core.inference import Estimate, fuse, log_posterior_at, map_estimate
 from ebmcli.core.networks import TrunkConfig
 from ebmcli.datasets.hdf5 import DatasetInfo, read_images, read_info, read_labels
+from ebmcli.datasets.object_lists import decode_things
 from ebmcli.errors import ConfigError, FileFormatError, UsageError
 from ebmcli.imaging import Picture, find_images, fit_square, read_image
 from ebmcli.registry import Registry
@@ -62,7 +63,7 @@ class Item:
     file: str
     stem: str
     picture: Picture
-    truth: dict[str, Value] = field(default_factory=dict)  # by factor
+    truth: dict[str, Label] = field(default_factory=dict)  # by factor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,8 +172,10 @@ def items(plan: InferPlan, *, size: int) -> Iterator[Item | Skipped]:
                 )
 
 
-def _value(factor: Factor, stored: np.ndarray) -> Value:
+def _value(factor: Factor, stored: np.ndarray) -> Label:
     """A stored label as a value."""
+    if factor.kind == "objects":
+        return decode_things(factor, stored)
     if factor.names:
         return factor.names[int(stored)]
     if factor.kind == "position":
@@ -237,7 +240,11 @@ def _readings(
     x = to_intensity(pictures).to(device)
     with torch.inference_mode():
         tables = {
-            name: log_posterior_at(concept, x, SIGMAS, seed=NOISE_SEED).float().cpu()
+            name: log_posterior_at(
+                concept, x, SIGMAS, seed=NOISE_SEED, n_groups=concept.factor.n_groups
+            )
+            .float()
+            .cpu()
             for name, concept in concepts.items()
         }
     for i, item in enumerate(batch):
@@ -255,7 +262,8 @@ def together(views: Sequence[Reading], concepts: Mapping[str, Concept]) -> Readi
     for name, concept in concepts.items():
         table = torch.stack([view.log_posteriors[name] for view in views])
         estimates[name] = map_estimate(table, concept.log_prior.cpu(), concept.factor)
-        fused[name] = fuse(table, concept.log_prior.cpu()).float()
+        n_groups = concept.factor.n_groups
+        fused[name] = fuse(table, concept.log_prior.cpu(), n_groups=n_groups).float()
     item = Item(
         file=f"{len(views)} images together", stem="together", picture=views[0].item.picture
     )

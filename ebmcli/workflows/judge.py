@@ -182,6 +182,10 @@ def _checked(request: JudgeRequest) -> tuple[DatasetInfo, DatasetInfo | None]:
         raise OutputExistsError(f"judge {request.name} of {registry.path}")
     info = read_info(request.data)
     held = read_info(request.held) if request.held else None
+    lists = [name for name, factor in info.factors.items() if factor.kind == "objects"]
+    if lists:
+        problem = f"{info.path} has {lists[0]}, a list of objects, which a judge cannot read"
+        raise UsageError(problem, hint="train a judge on pictures of one object, such as scenes")
     users = [*registry.bases.values(), *registry.concepts.values()]
     same = [record.name for record in users if info.digest in record.training_data]
     if same:

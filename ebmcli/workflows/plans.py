@@ -89,7 +89,20 @@ def plan_concept(request: TrainRequest) -> Plan:
     """Check a request for a concept and resolve it; nothing is written."""
     if request.method not in METHODS:
         raise UnknownNameError("method", request.method, METHODS)
-    return _plan(request, kind="concept", method=request.method)
+    plan = _plan(request, kind="concept", method=request.method)
+    if plan.factor is not None and plan.factor.kind == "objects":
+        _check_objects(request)
+    return plan
+
+
+def _check_objects(request: TrainRequest) -> None:
+    """Refuse what a list of objects cannot be trained as."""
+    if request.method != "posterior":
+        problem = f"--method {request.method} has no energy of a list of objects"
+        raise UsageError(problem, hint="leave --method out, or write --method posterior")
+    if request.to:
+        hint = f"train it by itself: ebm train {request.name} --data {request.data}"
+        raise UsageError("add-concept cannot compare lists of objects", hint=hint)
 
 
 def _plan(request: TrainRequest, *, kind: str, method: str) -> Plan:

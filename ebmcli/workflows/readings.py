@@ -12,7 +12,8 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from ebmcli.core.factors import Factor, Value
+from ebmcli.core.factors import Factor, Label, Value
+from ebmcli.core.found import n_matched
 from ebmcli.core.inference import Estimate
 from ebmcli.datasets import scenes
 from ebmcli.errors import ConfigError, OutputError, OutputExistsError, UsageError
@@ -58,6 +59,10 @@ def json_line(reading: Reading) -> str:
     """One reading as a JSON object."""
     record: dict[str, Any] = {"file": reading.item.file}
     for name, estimate in reading.estimates.items():
+        if isinstance(estimate.value, list):
+            things = [_rounded(thing) for thing in estimate.value]
+            record[name] = {"value": things, "probability": round(estimate.probability, 4)}
+            continue
         parts = _parts(estimate.value)
         value = parts if len(parts) > 1 else parts[0]
         record[name] = {"value": value, "probability": round(estimate.probability, 4)}
@@ -98,8 +103,10 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def _parts(value: Value) -> list[str | float]:
+def _parts(value: Label) -> list[str | float]:
     """A value as one cell, or two."""
+    if isinstance(value, list):
+        return [_described(value)]
     if isinstance(value, str):
         return [value]
     return [round(part, 4) for part in (value if isinstance(value, tuple) else (value,))]
@@ -108,9 +115,29 @@ def _parts(value: Value) -> list[str | float]:
 def _text(estimate: Estimate) -> str:
     """A value for people."""
     value = estimate.value
+    if isinstance(value, list):
+        return _described(value)
     if isinstance(value, tuple):
         return f"({value[0]:.3f}, {value[1]:.3f})"
     return value if isinstance(value, str) else f"{value:.3f}"
+
+
+def _described(things: Sequence[Mapping[str, Value]]) -> str:
+    """Found objects as text: ``red cube (0.31,-0.42) 0.98; ...``, names last part first."""
+    said = []
+    for thing in things:
+        names = [value for value in thing.values() if isinstance(value, str)]
+        places = [f"({v[0]:.2f},{v[1]:.2f})" for v in thing.values() if isinstance(v, tuple)]
+        said.append(" ".join([*reversed(names), *places, f"{thing['probability']:.2f}"]))
+    return "; ".join(said) or "none"
+
+
+def _rounded(thing: Mapping[str, Value]) -> dict[str, Any]:
+    """A found object for JSON."""
+    return {
+        name: value if isinstance(value, str) else np.round(value, 4).tolist()
+        for name, value in thing.items()
+    }
 
 
 def _csv_line(cells: Sequence[object]) -> str:
@@ -153,13 +180,20 @@ class Score:
     def __init__(self, concepts: Mapping[str, Concept]) -> None:
         self.factors = {name: concept.factor for name, concept in concepts.items()}
         self.errors: dict[str, list[float]] = {name: [] for name in concepts}
+        self.counts = dict.fromkeys(concepts, (0, 0, 0))  # objects: true, found, both
 
     def add(self, reading: Reading) -> None:
         """Compare one reading with its image's labels, if it has any of the same kind."""
         for name, factor in self.factors.items():
             truth = reading.item.truth.get(factor.name)
             value = reading.estimates[name].value
-            if truth is not None and isinstance(truth, type(value)):
+            if isinstance(truth, list) and isinstance(value, list):
+                new = (len(truth), len(value), n_matched(value, truth, factor))
+                pairs = zip(self.counts[name], new, strict=True)
+                self.counts[name] = (sum(next(pairs)), sum(next(pairs)), sum(next(pairs)))
+            elif isinstance(truth, list) or isinstance(value, list) or truth is None:
+                continue
+            elif isinstance(truth, type(value)):
                 self.errors[name].append(_error(value, truth))
 
     def lines(self) -> list[str]:
@@ -173,6 +207,10 @@ class Score:
                     number = f"mean absolute error {mean:.4f}"
                     number += " per coordinate" if kind == "position" else ""
                 shown.append(f"{name}: {number} on {len(errors)} images")
+        for name, (n_true, n_found, n_both) in self.counts.items():
+            if n_true:
+                said = f"{n_both} of {n_true} objects found, {n_found - n_both} invented"
+                shown.append(f"{name}: {said}")
         return shown
 
 

@@ -46,17 +46,23 @@ def values(record: Record) -> str:
         return ""
     if factor.names:
         return ", ".join(factor.names)
+    if factor.kind == "objects":
+        parts = ", ".join(part.name for part in factor.parts)
+        return f"up to {factor.most} objects: {parts}"
     axes = " in x and y" if factor.kind == "position" else ""
     return f"{factor.low:g} to {factor.high:g}{axes}"
 
 
 def accuracy(record: Record) -> float | None:
-    """The accuracy on held-out images at the lowest noise measured, in [0, 1]."""
+    """The accuracy on held-out images at the lowest noise measured, in [0, 1].
+
+    Of a list of objects it is the share of objects that were found.
+    """
     levels = record.measured.get("held_out")
     if not isinstance(levels, dict) or not levels:
         return None
     lowest = levels[min(levels, key=float)]
-    found = lowest.get("accuracy") if isinstance(lowest, dict) else None
+    found = lowest.get("accuracy", lowest.get("found")) if isinstance(lowest, dict) else None
     return float(found) if isinstance(found, (int, float)) else None
 
 

@@ -5,7 +5,7 @@ the same bytes.
 """
 
 import shlex
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebmcli.core.expression import value_text
-from ebmcli.core.factors import Value
+from ebmcli.core.factors import Label, Value
 from ebmcli.datasets.hdf5 import DatasetInfo, DatasetWriter, encode_labels
 from ebmcli.datasets.labels import Restriction, draw_labels, read_restriction
 from ebmcli.datasets.recipes import find_recipe
@@ -94,7 +94,7 @@ class RenderPlan:
     settings: RenderSettings
     n_bytes: int
     seconds: float
-    example: dict[str, Value]
+    example: dict[str, Label]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
@@ -102,7 +102,18 @@ class RenderPlan:
 
     def statements(self) -> list[str]:
         """The example as an expression would say it, numbers rounded."""
-        return [f"{name}={_rounded(value)}" for name, value in self.example.items()]
+        said = []
+        for name, label in self.example.items():
+            if isinstance(label, list):
+                said += [f"{name}({_described(thing)})" for thing in label]
+            else:
+                said.append(f"{name}={_rounded(label)}")
+        return said
+
+
+def _described(thing: Mapping[str, Value]) -> str:
+    """The parts of one object, numbers rounded."""
+    return ", ".join(f"{name}={_rounded(value)}" for name, value in thing.items())
 
 
 def _rounded(value: Value) -> str:

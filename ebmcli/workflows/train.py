@@ -269,7 +269,12 @@ def finished(
 def _object_share(
     plan: Plan, network: BaseEnergy | Concept, base: BaseEnergy | None
 ) -> dict[str, float] | None:
-    """The honest test: a base by itself, a concept asked for its values in turn."""
+    """The honest test: a base by itself, a concept asked for its values in turn.
+
+    A list of objects has no values in turn, and no judge.
+    """
+    if plan.factor is not None and plan.factor.kind == "objects":
+        return None
     return object_share(
         unconditional_or_one_value(network, base),
         _gaussian(network, base),

@@ -1,14 +1,16 @@
 """`ebm explain`: the formula as it was read, without drawing anything."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from ebmcli.cli.app import app
+from ebmcli.datasets.clutter import FACTORS
 from ebmcli.errors import UnknownNameError, UsageError
-from ebmcli.registry import read_registry
+from ebmcli.registry import Record, read_registry
 from ebmcli.workflows.explain import explain
 from ebmcli.workflows.formulas import formula_of, space_of
 
@@ -100,3 +102,29 @@ def test_a_concept_goes_by_its_name_in_the_registry(filled: Path) -> None:
     formula, _ = formula_of(read_registry(filled), "hue=red")
     assert formula.concepts == ("hue",)
     assert formula.tables["hue"].factor.name == "color"
+
+
+def test_statements_about_objects(registry_path: Path, register: Callable[..., Record]) -> None:
+    """By chance 3 objects in 144 cells of 24 looks: P(red) = 1 - (1 - 3 * 3 / 24 / 144)^144."""
+    register("concept", "object", space="clutter-64", factor=FACTORS["object"])
+    register("concept", "count", space="clutter-64", factor=FACTORS["count"])
+    formula = "count=3 & object(position=(0.5,0.3), color=red) & ~object(color=green)"
+    result = run(registry_path, formula)
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[:5] == [
+        "and",
+        "├── count=3",
+        "├── object(position=(0.5,0.3), color=red)",
+        "└── not",
+        "    └── object(color=green)",
+    ]
+    plain = "object(color=red, position=(0.5,0.3))"
+    assert f"means      count=3 & {plain} & ~object(color=green)" in lines
+    share = 1 - (1 - 3 * 3 / 24 / 144) ** 144
+    assert f"  object(color=green)  432 of 3600 cells, {100 * share:.3g} % by chance" in lines
+    assert "  count=3  1 of 5 cells, 20 % by chance" in lines
+    unknown = run(registry_path, "object(colr=red)")
+    assert unknown.exit_code == 2
+    assert "unknown part of object 'colr' at column 8" in unknown.stderr
+    assert "did you mean 'color'?" in unknown.stderr

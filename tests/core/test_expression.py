@@ -43,11 +43,21 @@ statements = st.one_of(
     st.tuples(st.just("="), names | numbers | st.tuples(numbers, numbers)),
     st.tuples(st.sampled_from([">", ">=", "<", "<="]), numbers),
 )
+values = names | numbers | st.tuples(numbers, numbers)
+descriptions = st.dictionaries(names, values, min_size=1, max_size=3).map(
+    lambda parts: tuple(parts.items())
+)
+weights = st.just(1.0) | st.floats(0, 100)
 literals = st.builds(
     lambda name, statement, weight: Literal(name, statement[0], statement[1], weight),
     names,
     statements,
-    st.just(1.0) | st.floats(0, 100),
+    weights,
+) | st.builds(
+    lambda name, parts, weight: Literal(name, parts=parts, weight=weight),
+    names,
+    descriptions,
+    weights,
 )
 
 
@@ -128,6 +138,9 @@ def truth(tree: Expression, world: dict[str, bool]) -> bool:
         ("size<=1e-3", Literal("size", "<=", 0.001)),
         ("position=( 0.4 , -0.2 )", Literal("position", "=", (0.4, -0.2))),
         ("a\n& b\t", And(A, B)),
+        ("a(b=c)", Literal("a", parts=(("b", "c"),))),
+        ("2*a (b = 3,c=(0,-1))", Literal("a", parts=(("b", 3.0), ("c", (0.0, -1.0))), weight=2)),
+        ("~a(b=c) & (a)", And(Not(Literal("a", parts=(("b", "c"),))), A)),
     ],
 )
 def test_operators_bind_as_documented(source: str, tree: Expression) -> None:
@@ -182,6 +195,25 @@ def test_a_number_is_written_so_that_it_reads_back(number: float, text: str) -> 
     tree = parse(f"size={text}")
     assert isinstance(tree, Literal)
     assert tree.value == number
+
+
+def test_a_description_prints_its_parts_in_order() -> None:
+    text = "object(color=red, position=(-0.5,0.3))"
+    assert str(parse(text)) == text
+    assert shell_safe(parse(f"~{text}")) == f'"not {text}"'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({"parts": (("Color", "red"),)}, "not a concept name"),
+        ({"parts": (("b", "c"), ("b", "d"))}, "each part once"),
+        ({"comparison": "=", "value": "x", "parts": (("b", "c"),)}, "no comparison"),
+    ],
+)
+def test_a_description_that_no_text_can_spell_is_refused(arguments: Any, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        Literal("object", **arguments)
 
 
 def test_every_literal_can_be_replaced_and_is_visited_from_left_to_right() -> None:

@@ -13,6 +13,7 @@ OLD = Factor(name="old", kind="binary", names=("no", "yes"))
 SIZE = Factor(name="size", kind="scalar", low=0.2, high=0.6, unit="world units")
 PLACE = Factor(name="position", kind="position", low=-1.0, high=1.0)
 ALL = [COLOR, OLD, SIZE, PLACE]
+THINGS = Factor(name="object", kind="objects", parts=(COLOR, PLACE, SIZE), most=3)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ def test_places_run_along_y_first() -> None:
     assert PLACE.cell_value(17) == (-0.875, -1.0)
 
 
-@pytest.mark.parametrize("factor", ALL, ids=lambda factor: factor.name)
+@pytest.mark.parametrize("factor", [*ALL, THINGS], ids=lambda factor: factor.name)
 def test_a_factor_survives_plain_types(factor: Factor) -> None:
     assert Factor.from_dict(factor.to_dict()) == factor
 
@@ -108,3 +109,10 @@ def test_a_range_holds_the_share_of_a_uniform_value(bound: float) -> None:
 def test_a_node_on_the_bound_belongs_by_half() -> None:
     above = range_membership(SIZE, ">", 0.4)
     assert above == pytest.approx([0.0] * 8 + [0.5] + [1.0] * 8, abs=1e-12)
+
+
+def test_objects_have_their_parts_in_columns() -> None:
+    assert THINGS.columns == ("present", "color", "x", "y", "size")
+    assert THINGS.part("size") == SIZE
+    with pytest.raises(KeyError):
+        THINGS.part("shape")

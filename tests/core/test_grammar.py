@@ -38,6 +38,15 @@ from ebmcli.errors import ExpressionError
         ("a & 50*(3*b)", 4, "a weight of 150 is above 100", "usual"),
         ("size>1e999", 5, "too large", "look like"),
         ("a é", 2, "found 'é'", "join statements"),
+        ("old (male)", 9, "expected '=' and a value, found ')'", "described by its parts"),
+        ("a()", 2, "expected a part such as color=red, found ')'", "described by its parts"),
+        ("a(b=c", 5, "expected ',' or ')', found the end", "described by its parts"),
+        ("a(b=c & d)", 6, "expected ',' or ')', found '&'", "described by its parts"),
+        ("a(b>3)", 3, "expected '=' and a value, found '>'", "named by ="),
+        ("a(b=)", 4, "expected a value", "look like"),
+        ("a(B=c)", 2, "expected a part", "lower case: b"),
+        ("a(b=c, b=d)", 7, "b is named twice", "two statements"),
+        ("a(b=(1,2,3))", 8, "expected ')', found ','", "look like"),
     ],
 )
 def test_an_error_points_at_the_first_wrong_token(

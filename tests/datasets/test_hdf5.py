@@ -218,8 +218,9 @@ def test_a_truncated_file_is_told(path):
 def test_a_newer_version_asks_for_an_update(path):
     written(path)
     with h5py.File(path, "r+") as file:
-        file.attrs["version"] = 2
-    with pytest.raises(FileFormatError, match="version 2") as error:
+        assert file.attrs["version"] == 1  # older programs read files without lists of objects
+        file.attrs["version"] = 3
+    with pytest.raises(FileFormatError, match="version 3") as error:
         hdf5.read_images(path, 0, 1)
     assert "update" in error.value.hint
 

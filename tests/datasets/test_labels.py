@@ -51,6 +51,42 @@ def test_a_grid_has_its_points_and_both_ends():
     assert sizes == pytest.approx([0.3, 0.4, 0.5, 0.6])
 
 
+CLUTTER = find_recipe("clutter")
+THINGS = {
+    "count": "2",
+    "object": [
+        {"shape": "cube", "color": "red", "position": (0.5, 0.3), "size": 0.3},
+        {"shape": "sphere", "color": "blue", "position": (-0.5, 0.3), "size": 0.3},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("source", "truth"),
+    [
+        ("object(color=red)", True),
+        ("object(color=green)", False),
+        ("object(color=red, position=(0.6,0.2))", True),
+        ("object(color=red, position=(-0.5,0.3))", False),  # that one is blue
+        ("object(color=red, shape=sphere)", False),
+        ("object(color=red) & object(shape=sphere) & count=2", True),
+        ("object", True),
+        ("count=3", False),
+    ],
+)
+def test_a_statement_about_objects_holds_when_one_has_it_all(source, truth):
+    assert holds(resolve(parse(source), CLUTTER.factors), THINGS, CLUTTER.factors) is truth
+
+
+def test_objects_that_are_held_out_are_never_drawn():
+    restriction = read_restriction(CLUTTER, fix=("count=1,2",), hold_out="object(color=red)")
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        labels = draw_labels(CLUTTER, restriction, rng)
+        assert labels["count"] in ("1", "2")
+        assert all(thing["color"] != "red" for thing in labels["object"])
+
+
 def test_a_held_out_expression_never_holds_and_the_rest_keeps_its_odds():
     """Of 24 pairs one is left out: its colour keeps 2 of 23 shares; four standard errors."""
     n = 4000

@@ -197,6 +197,35 @@ def test_unknown_recipes_and_impossible_workers_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_clutter_is_the_same_from_any_number_of_workers_and_after_a_break(tmp_path):
+    wanted = settings(recipe="clutter", n_images=510)
+    paths = [tmp_path / f"{name}.h5" for name in ("one", "two", "broken")]
+    rendered(wanted, paths[0])
+    rendered(wanted, paths[1], workers=2)
+    with DatasetWriter(wanted.info(paths[2]), resume=False, overwrite=False) as writer:
+        writer.write(*render.render_chunk((wanted, 0)))
+    assert rendered(wanted, paths[2], resume=True) == [500, 510]
+    assert len({sha256(path) for path in paths}) == 1
+    objects = read_labels(paths[0], "object", 0, 510)
+    assert (objects[..., 0].sum(1) == read_labels(paths[0], "count", 0, 510) + 1).all()
+
+
+def test_a_count_is_fixed_by_drawing_again(tmp_path):
+    rendered(settings(recipe="clutter", n_images=20, fix=("count=2,4",)), tmp_path / "x.h5")
+    counts = read_labels(tmp_path / "x.h5", "count", 0, 20) + 1
+    assert set(counts) == {2, 4}
+    assert (read_labels(tmp_path / "x.h5", "object", 0, 20)[..., 0].sum(1) == counts).all()
+    for restriction in ({"fix": ("object=3",)}, {"grid": ("object=3",)}):
+        with pytest.raises(ConfigError, match="object"):
+            settings(recipe="clutter", **restriction)
+
+
+def test_a_plan_names_every_object():
+    said = plan_dataset(settings(recipe="clutter")).statements()
+    assert said[0] == f"count={len(said) - 1}"
+    assert said[1].startswith("object(shape=")
+
+
 def test_large_images_come_in_smaller_chunks():
     assert render.chunk_size(16) == render.chunk_size(128) == 500
     assert render.chunk_size(1024) * 1024**2 * 3 < 30e6

@@ -93,10 +93,10 @@ def import_archive(
                 if old is not None and old.fingerprint == record.fingerprint:
                     continue
                 record = place(editor, record)
-                if old is None or overwrite:
+                if old is None or (overwrite and old.file != record.file):
                     write_bytes(editor.registry.file(record), data)
                     written.append(editor.registry.file(record))
-                if old is not None and overwrite:
+                if old is not None and overwrite and old.file != record.file:
                     replaced.append(editor.registry.file(old))
                 _put(editor, record, overwrite=overwrite)
                 added.append(record)

@@ -124,7 +124,7 @@ def test_all_rules_draw_the_same_formulas_from_the_same_seeds(
     asked: dict[str, list[tuple[str, int, int]]] = {}
 
     def noting(request: GenerateRequest) -> Made:
-        if request.attempts == 1:
+        if request.attempts == 1 and request.sampler == "auto":
             what = (request.expression, request.seed, request.n)
             asked.setdefault(request.logic, []).append(what)
         return draw(request)

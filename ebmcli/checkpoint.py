@@ -72,6 +72,9 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         OutputError: No permission, no room, or the folder cannot be made.
     """
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "no regular file"
+        raise OutputError(f"cannot write {path}: it is {kind}", hint="choose another name")
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

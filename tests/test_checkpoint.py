@@ -12,7 +12,13 @@ import pytest
 import torch
 
 from ebmcli import checkpoint
-from ebmcli.checkpoint import file_digest, read_checkpoint, read_header, write_checkpoint
+from ebmcli.checkpoint import (
+    file_digest,
+    read_checkpoint,
+    read_header,
+    write_bytes,
+    write_checkpoint,
+)
 from ebmcli.errors import DigestError, FileFormatError, OutputError
 
 HEADER = {"kind": "concept", "space": "scenes-64", "config": {"width": 8, "b": [1, 2]}}
@@ -213,3 +219,14 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write"):
         write_checkpoint(tmp_path / "file" / "a.safetensors", {}, HEADER)
+
+
+def test_only_files_are_replaced(tmp_path: Path) -> None:
+    """Not a folder, and not a device such as /dev/full: here a pipe with a name."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OutputError, match="no regular file"):
+        write_bytes(pipe, b"x")
+    assert pipe.is_fifo()
+    with pytest.raises(OutputError, match="it is a folder"):
+        write_bytes(tmp_path, b"x")

@@ -62,7 +62,7 @@ def generate(
     formula_of(known, expression)  # a wrong formula is refused before torch is loaded
 
     from ebmcli.workflows.generate import GenerateRequest, draw_pictures
-    from ebmcli.workflows.output import check_free, planned, write_pictures
+    from ebmcli.workflows.output import check_free, check_writable, planned, write_pictures
 
     request = GenerateRequest(
         expression=expression,
@@ -88,6 +88,7 @@ def generate(
     files = [] if to_stdout else planned(request, out, gif=gif, trace=trace)
     if not overwrite:
         check_free(files)
+    check_writable(files)
     with progress("drawing") as advance:
         drawn = draw_pictures(request, known, progress=advance)
     if to_stdout:

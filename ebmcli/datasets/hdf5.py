@@ -164,10 +164,11 @@ class DatasetWriter:
             raise OutputExistsError(info.path)
         with self._reporting():
             info.path.parent.mkdir(parents=True, exist_ok=True)
-            if resume and self._partial.exists():
+            begun = self._partial.exists() and _is_allocated(self._partial)
+            if resume and begun:
                 self._file = self._reopened()
             else:
-                if self._partial.exists() and not overwrite:
+                if begun and not overwrite:
                     hint = "add --resume to continue it, or --overwrite to start again"
                     raise OutputExistsError(self._partial, hint=hint)
                 self._file = self._created()
@@ -292,6 +293,19 @@ class DatasetWriter:
             problem = f"cannot write {self.info.path}: {error.strerror or error}"
             hint = "check the folder, its permissions and the space on the disk"
             raise OutputError(problem, hint=hint) from error
+
+
+def _is_allocated(path: Path) -> bool:
+    """False for a file whose making was interrupted: there is nothing in it to go on with.
+
+    A file that cannot be read as HDF5 or is locked counts as true, so that it is never overwritten.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            names = json.loads(file.attrs.get("factor_order", b'["?"]'))
+            return all(f"factors/{name}" in file for name in names)  # in the order of making
+    except OSError:
+        return path.stat().st_size > 0
 
 
 def _row(factor: Factor) -> tuple[int, ...]:

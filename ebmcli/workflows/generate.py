@@ -35,6 +35,12 @@ from ebmcli.workflows.energies import LOGICS, WITHOUT_STRENGTH, Composed, compos
 from ebmcli.workflows.formulas import formula_of
 from ebmcli.workflows.tracing import Trace
 
+LIMITS = {  # least and most; the upper ends keep a slip from filling the memory
+    "n": (1, 100_000),
+    "steps": (2, 1000),
+    "attempts": (1, 1000),
+    "batch_size": (1, 4096),
+}
 DEFAULT_STRENGTH = 4.0  # measured: red cubes at a place are cubes in 62 % at 2, 81 % at 4
 READ_SIGMA = 0.1  # intensity; noise at which a finished picture's probability is read
 SIGMA_MIN, SIGMA_MAX = 0.02, 10.0  # intensity; ends of the annealing
@@ -66,10 +72,13 @@ class GenerateRequest:
     keep_frames: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("n", 1), ("steps", 2), ("attempts", 1), ("batch_size", 1)):
-            if getattr(self, name) < least:
-                shown = "-n" if name == "n" else f"--{name.replace('_', '-')}"
-                raise ConfigError(f"{shown} must be at least {least}, got {getattr(self, name)}")
+        for name, (least, most) in LIMITS.items():
+            value = getattr(self, name)
+            shown = "-n" if name == "n" else f"--{name.replace('_', '-')}"
+            if value < least:
+                raise ConfigError(f"{shown} must be at least {least}, got {value}")
+            if value > most:
+                raise ConfigError(f"{shown} is at most {most:,}, got {value:,}")
         if self.sampler not in SAMPLERS:
             raise UnknownNameError("sampler", self.sampler, SAMPLERS)
         if self.logic not in LOGICS:

@@ -1,6 +1,7 @@
 """Generated pictures on disk: a labelled sheet or one file per seed, with all it takes to redo."""
 
 import json
+import os
 import re
 from dataclasses import asdict
 from io import BytesIO
@@ -14,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 import ebmcli
 from ebmcli.charts.traces import trace_chart
 from ebmcli.checkpoint import write_bytes
-from ebmcli.errors import ConfigError, OutputExistsError
+from ebmcli.errors import ConfigError, OutputError, OutputExistsError
 from ebmcli.pictures import even_columns, labelled_grid, write_gif, write_png
 from ebmcli.workflows.generate import Drawn, GenerateRequest
 
@@ -64,6 +65,21 @@ def check_free(paths: list[Path]) -> None:
     for path in paths:
         if path.exists():
             raise OutputExistsError(path)
+
+
+def check_writable(paths: list[Path]) -> None:
+    """Refuse to start a long computation whose output could not be written.
+
+    Raises:
+        OutputError: A folder is missing and cannot be made, or takes no files.
+    """
+    for folder in dict.fromkeys(path.parent for path in paths):
+        there = next(f for f in (folder, *folder.absolute().parents) if f.exists())
+        if not there.is_dir():
+            raise OutputError(f"cannot write into {folder}: {there} is no folder")
+        if not os.access(there, os.W_OK | os.X_OK):
+            hint = "choose a folder you can write to: -o FOLDER/NAME.png"
+            raise OutputError(f"cannot write into {folder}: no permission", hint=hint)
 
 
 def is_folder(path: Path) -> bool:

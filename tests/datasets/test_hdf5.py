@@ -112,6 +112,21 @@ def test_an_interrupted_file_is_continued(path, tmp_path):
     assert path.read_bytes() == written(tmp_path / "whole.h5").path.read_bytes()
 
 
+@pytest.mark.parametrize("made", ["nothing", "attributes", "images"])
+def test_a_file_whose_making_was_interrupted_is_begun_afresh(path, tmp_path, made):
+    """Killed before every array was there: --resume has nothing to go on with, and begins."""
+    with h5py.File(partial_path(path), "w") as file:
+        if made != "nothing":
+            file.attrs["factor_order"] = np.bytes_('["color", "old", "size", "position"]')
+        if made == "images":
+            file.create_dataset("images", (N, 8, 8, 3), np.uint8)
+    with DatasetWriter(described(path), resume=True) as writer:
+        assert writer.n_written == 0
+        writer.write(*content())
+        writer.finish()
+    assert path.read_bytes() == written(tmp_path / "whole.h5").path.read_bytes()
+
+
 def test_rows_behind_the_counter_are_written_again(path):
     """A writer killed between data and counter leaves rows that do not count."""
     with DatasetWriter(described(path)) as writer:

@@ -10,11 +10,12 @@ import pytest
 from PIL import Image
 
 import ebmcli
-from ebmcli.errors import ConfigError, OutputExistsError
+from ebmcli.errors import ConfigError, OutputError, OutputExistsError
 from ebmcli.pictures import read_png_metadata
 from ebmcli.workflows.generate import Drawn, GenerateRequest
 from ebmcli.workflows.output import (
     check_free,
+    check_writable,
     default_path,
     is_folder,
     metadata,
@@ -155,3 +156,20 @@ def test_nothing_is_replaced_unless_asked(drawn: Drawn) -> None:
 )
 def test_the_default_name_tells_formula_and_seed(expression: str, name: str) -> None:
     assert default_path(ask(expression=expression)) == Path(name)
+
+
+def test_output_that_cannot_be_written_is_refused_before_drawing(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("x")
+    with pytest.raises(OutputError, match="is no folder"):
+        check_writable([file / "a.png"])
+    check_writable([tmp_path / "new" / "deeper" / "a.png"])
+    assert not (tmp_path / "new").exists()
+
+
+def test_output_without_permission_is_refused_before_drawing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may write everywhere
+    with pytest.raises(OutputError, match="no permission"):
+        check_writable([tmp_path / "a.png"])

@@ -53,7 +53,7 @@ def generate(
 
     Example: ebm generate "shape=cube & color=red & position=(0.4,-0.2)" -n 8 -o cubes.png
     """
-    from ebmcli.cli.console import message, print_json, progress
+    from ebmcli.cli.console import message, print_json, progress, result
     from ebmcli.errors import ConfigError
     from ebmcli.registry import find_registry, read_registry
     from ebmcli.workflows.formulas import formula_of
@@ -117,7 +117,7 @@ def generate(
         )
         return
     for path in files:
-        typer.echo(path)
+        result(str(path))
     message(
         f"{held} of {n} pictures satisfy the formula by the model's own reading; "
         f"{drawn.seconds:.1f} s"

@@ -44,7 +44,8 @@ def locate_registry(explicit: Path | None = None) -> tuple[Path, str]:
         path = path / FILE_NAME if path.is_dir() else path
         reason = "--registry" if explicit else "EBM_REGISTRY"
         if not path.is_file():
-            hint = f"ebm registry init {path.parent} makes one"
+            folder = path.parent if path.suffix in (".yaml", ".yml") else path
+            hint = f"ebm registry init {folder} makes one"
             raise RegistryError(f"{path}: no such registry (from {reason})", hint=hint)
         return path, reason
     for folder in (Path.cwd(), *Path.cwd().parents):

@@ -164,7 +164,7 @@ def text_output(out: Path, *, overwrite: bool) -> Iterator[TextIO]:
     check_free(out, overwrite=overwrite)
     partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
+        with partial.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             yield file
         partial.replace(out)
     except OSError as error:

@@ -140,7 +140,7 @@ def train_to_end(
         except DivergedError as error:
             if not run.state_path.exists():
                 save_state(run, state)  # the update that failed has left the weights alone
-            hint = f"{error.hint} in {run.folder}"
+            hint = f"{error.hint} in {run.folder}; {run.resume_hint}, with that --set"
             raise DivergedError(error.problem, hint=hint) from error
     save_state(run, state)
 

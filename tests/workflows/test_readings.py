@@ -137,3 +137,10 @@ def test_a_map_lies_where_the_camera_shows_the_floor() -> None:
         exact = 0.5 - 0.5 * y * math.sin(elevation) / (depth * half)
         assert edge == pytest.approx(exact, abs=0.03)  # perspective, and half a node
     assert position_extent("dsprites-64", PLACE) == (0.0, 0.0, 1.0, 1.0)
+
+
+def test_names_that_are_no_unicode_are_written_as_they_are(tmp_path: Path) -> None:
+    name = b"p\xff.png".decode("utf-8", "surrogateescape")  # as Linux hands it over
+    with text_output(tmp_path / "found.csv", overwrite=False) as file:
+        file.write(name)
+    assert (tmp_path / "found.csv").read_bytes() == b"p\xff.png"

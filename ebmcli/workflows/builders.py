@@ -125,7 +125,7 @@ def held_out_numbers(
         return numbers
     n_read = N_READ
     if isinstance(network, ConditionalConcept):  # one pass per cell
-        n_read = max(32, 8 * N_READ // network.factor.n_cells)
+        n_read = max(32, 2 * N_READ // network.factor.n_cells)
     quality = posterior_quality(network, held.take_last(n_read))
     numbers["accuracy"] = round(quality[0].accuracy, 4)
     numbers["held_out"] = {

@@ -57,7 +57,7 @@ def draw_several(n: int, *, seed: int = 0) -> tuple[NDArray[np.uint8], list[Thin
 def several(n: int, *, seed: int = 0) -> TrainingImages:
     """Pictures in memory with their lists of objects."""
     images, lists = draw_several(n, seed=seed)
-    rows = torch.from_numpy(encode_things(OBJECT, lists))  # type: ignore[arg-type]
+    rows = torch.from_numpy(encode_things(OBJECT, lists))
     return TrainingImages(torch.from_numpy(images), rows)
 
 
@@ -69,6 +69,6 @@ def several_file(path: Path, *, n: int = 130) -> Path:
         digest="", versions={},
     )  # fmt: skip
     with DatasetWriter(info) as writer:
-        writer.write(images, {"object": encode_things(OBJECT, lists)})  # type: ignore[arg-type]
+        writer.write(images, {"object": encode_things(OBJECT, lists)})
         writer.finish()
     return path

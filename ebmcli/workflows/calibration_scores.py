@@ -108,7 +108,7 @@ class CalibrationScorer:
             "temperature": temperature_at(record.temperatures, sigma),
             "accuracy": found.accuracy,
             "mean_error": found.mean_error,
-            "log_loss": plain(average(list(losses.split(per_seed)))),  # type: ignore[no-untyped-call]
+            "log_loss": plain(average(list(losses.split(per_seed)))),  # type: ignore[no-untyped-call]  # torch
             "ece": bins.error,
             "ece_by_chance": bins.error_by_chance,
             "aim": AIM if asked else None,

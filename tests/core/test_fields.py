@@ -47,7 +47,7 @@ FACTORS = {"object": OBJECT}
 
 def thing(**parts: object) -> Literal:
     """``object(...)``, checked."""
-    literal = resolve(Literal("object", parts=tuple(parts.items())), FACTORS)  # type: ignore[arg-type]
+    literal = resolve(Literal("object", parts=tuple(parts.items())), FACTORS)
     assert isinstance(literal, Literal)
     return literal
 
@@ -98,7 +98,7 @@ def met(literal: Literal, cell: int, outcome: int) -> float:
             "color": ("red", "green", "blue")[(outcome - 1) % 3]}  # fmt: skip
     if any(asked.get(name, value) != value for name, value in look.items()):
         return 0.0
-    return place_membership(OBJECT, asked["position"])[cell] if "position" in asked else 1.0  # type: ignore[arg-type]
+    return place_membership(OBJECT, asked["position"])[cell] if "position" in asked else 1.0
 
 
 def test_cells_cover_the_floor_and_outcomes_all_looks() -> None:
@@ -240,7 +240,7 @@ def test_formulas_about_objects_are_sums_over_rows(formula: Expression, of: obje
     cells = draw_field(rng, active)
     table = table_of(RED, GREEN)
     rows = zip(table.truths, enumerated(table, cells, active), strict=True)
-    expected = math.fsum(p for truth, p in rows if of(*truth))  # type: ignore[operator]
+    expected = math.fsum(p for truth, p in rows if of(*truth))
     flat = [q for cell in cells for q in cell]
     compiled = compile_formula(formula, FACTORS)
     assert compiled.probability({"object": flat}) == pytest.approx(expected, abs=1e-12)

@@ -85,7 +85,7 @@ def thing(color: str, x: float) -> dict[str, object]:
 
 def test_objects_match_by_look_and_place_once_each() -> None:
     truth = [thing("red", 0.0), thing("red", 0.1), thing("blue", 0.5)]
-    assert n_matched(truth, truth, OBJECT) == 3  # type: ignore[arg-type]
-    assert n_matched([thing("red", 0.05)], truth, OBJECT) == 1  # type: ignore[arg-type, list-item]
-    assert n_matched([thing("red", 0.5)], truth, OBJECT) == 0  # type: ignore[arg-type, list-item]
-    assert n_matched([], truth, OBJECT) == 0  # type: ignore[arg-type]
+    assert n_matched(truth, truth, OBJECT) == 3
+    assert n_matched([thing("red", 0.05)], truth, OBJECT) == 1
+    assert n_matched([thing("red", 0.5)], truth, OBJECT) == 0
+    assert n_matched([], truth, OBJECT) == 0

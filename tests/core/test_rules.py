@@ -183,7 +183,7 @@ def test_perp_neg_pushes_only_across_the_positive_direction() -> None:
         return energy_gradient(lambda y: energy(y, sigma), x).flatten(1)
 
     base = gradient(PARTS.base)
-    p, n = (gradient(PARTS.log_ratio(parse(s))) for s in ("old", "shape=cube"))  # type: ignore[arg-type]
+    p, n = (gradient(PARTS.log_ratio(parse(s))) for s in ("old", "shape=cube"))
     across = n - (n * p).sum(1, keepdim=True) / p.square().sum(1, keepdim=True) * p
     assert (across - n).abs().max() > 0.01
     found = gradient(energy_of("perp-neg", "old & ~shape=cube", 3.0))
@@ -216,7 +216,7 @@ def test_perp_neg_needs_a_direction_and_survives_one_of_length_zero() -> None:
     x, sigma = images()
     still = energy_of("perp-neg", "0*old & ~shape=cube")
     plain = energy_of("composable-diffusion", "0*old & ~shape=cube")
-    gradients = [energy_gradient(lambda y, e=e: e(y, sigma), x) for e in (still, plain)]  # type: ignore[misc]
+    gradients = [energy_gradient(lambda y, e=e: e(y, sigma), x) for e in (still, plain)]
     torch.testing.assert_close(*gradients, rtol=0, atol=1e-12)
 
 
@@ -245,6 +245,6 @@ def test_certain_posteriors_and_a_prior_of_zero_leave_energies_and_gradients_fin
 
 
 def test_every_rule_is_named_once_and_documents_its_source() -> None:
-    sources = Counter(rule.__doc__ for rule in RULES.values())  # type: ignore[attr-defined]
+    sources = Counter(rule.__doc__ for rule in RULES.values())
     assert max(sources.values()) == 1
     assert all(text and "arxiv.org/abs/" in text for text in sources)

@@ -114,7 +114,7 @@ def test_numbers_are_ranges_and_places_are_pairs() -> None:
 def test_two_places_of_one_formula_are_far_apart() -> None:
     alone = {"position": FACTORS["position"]}
     for expression in random_formulas("or-values", alone, n=10, seed=0, labels=LABELS):
-        (ax, ay), (bx, by) = (literal.value for literal in literals(expression))  # type: ignore[misc]
+        (ax, ay), (bx, by) = (literal.value for literal in literals(expression))
         assert max(abs(ax - bx), abs(ay - by)) >= 0.8
 
 

@@ -25,7 +25,7 @@ class Told:
 def test_a_field_that_knows_the_labels_finds_all() -> None:
     images = several(20)
     assert images.labels is not None
-    (row,) = field_quality(Told(field_weights(OBJECT, images.labels)), images, sigmas=[0.1])  # type: ignore[arg-type]
+    (row,) = field_quality(Told(field_weights(OBJECT, images.labels)), images, sigmas=[0.1])
     assert (row.found, row.invented) == (1, 0)
     assert row.count_error == pytest.approx(0, abs=1e-4)
     assert row.log_loss == pytest.approx(0, abs=1e-4)
@@ -40,7 +40,7 @@ def test_a_field_that_sees_nothing_misses_all() -> None:
     n_objects = images.labels[..., 0].sum().item()
     empty = torch.zeros(20, OBJECT.n_groups, OBJECT.n_outcomes)
     empty[:, :, 0] = 1
-    (row,) = field_quality(Told(empty.flatten(1)), images, sigmas=[0.1])  # type: ignore[arg-type]
+    (row,) = field_quality(Told(empty.flatten(1)), images, sigmas=[0.1])
     assert (row.found, row.invented) == (0, 0)
     assert row.count_error == pytest.approx(n_objects / 20)
     assert row.ece == pytest.approx(n_objects / 20 / OBJECT.n_groups)
@@ -49,8 +49,8 @@ def test_a_field_that_sees_nothing_misses_all() -> None:
 def test_what_is_not_there_is_invented() -> None:
     images = several(20)
     assert images.labels is not None
-    others = field_weights(OBJECT, several(20, seed=1).labels)  # type: ignore[arg-type]
-    (row,) = field_quality(Told(others), images, sigmas=[0.1])  # type: ignore[arg-type]
+    others = field_weights(OBJECT, several(20, seed=1).labels)
+    (row,) = field_quality(Told(others), images, sigmas=[0.1])
     assert row.found < 0.5
     assert row.invented > 0.5
 
@@ -63,10 +63,10 @@ def test_labels_become_one_outcome_per_cell() -> None:
     assert (weights.sum(2) == 1).all()
     assert weights[:, :, 1:].sum((1, 2)).tolist() == images.labels[..., 0].sum(1).tolist()
     things = labelled(images.labels[0], OBJECT)
-    x, y = things[0]["position"]  # type: ignore[misc]
-    cell = int((x + 1) * 6) * 12 + int((y + 1) * 6)  # type: ignore[operator]
-    look = ("low", "tall").index(things[0]["height"]) * 3  # type: ignore[arg-type]
-    look += ("red", "green", "blue").index(things[0]["color"])  # type: ignore[arg-type]
+    x, y = things[0]["position"]
+    cell = int((x + 1) * 6) * 12 + int((y + 1) * 6)
+    look = ("low", "tall").index(things[0]["height"]) * 3
+    look += ("red", "green", "blue").index(things[0]["color"])
     assert weights[0, cell, 1 + look] == 1
     prior = label_prior(OBJECT, images.labels).exp().view(OBJECT.n_groups, -1)
     n_seen = weights.sum((0, 1)) + 1

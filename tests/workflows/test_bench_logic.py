@@ -268,7 +268,7 @@ def test_the_whole_way_with_chains_of_random_networks(
         assert digests.pop("judge judge-squares") == registry.judges["judge-squares"].sha256
         for name, digest in digests.items():
             kind, _, own = name.partition(" ")
-            assert registry.get(kind, own).sha256 == digest  # type: ignore[arg-type]
+            assert registry.get(kind, own).sha256 == digest
         for group in row["groups"]:
             parse(group["formula"])
     assert (tmp_path / "logic.png").exists()

@@ -69,7 +69,7 @@ def test_a_field_is_trained_saved_and_read(data: Path, registry: Path) -> None:
     readings, score = list(answers(plan, concepts)), Score(concepts)
     assert len(readings) == 130
     for reading in readings:
-        score.add(reading)  # type: ignore[arg-type]
+        score.add(reading)
     (line,) = score.lines()
     assert line.startswith("object: ")
     assert "objects found" in line

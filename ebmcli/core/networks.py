@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from ebmcli.errors import ConfigError
 
+N_PICTURE = 3  # channels of a picture
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrunkConfig:
@@ -28,6 +30,7 @@ class TrunkConfig:
     unshuffle: int = 2  # pixels folded into channels before the first convolution
     embedding: int = 128  # width of the conditioning vector
     head: int = 128  # width of the head
+    decoder: int = 0  # residual blocks per resolution on the way back up, energies only; 0: no way
 
     def __post_init__(self) -> None:
         counts = {"widths": self.widths, "unshuffle": (self.unshuffle,)}
@@ -35,8 +38,8 @@ class TrunkConfig:
         for name, values in counts.items():
             if not values or min(values) < 1:
                 raise ConfigError(f"{name} must be at least 1")
-        if min(self.depths, default=0) < 0:
-            raise ConfigError("depths must not be negative")
+        if min(self.depths, default=0) < 0 or self.decoder < 0:
+            raise ConfigError("depths and decoder must not be negative")
         step = self.unshuffle * 2 ** (len(self.widths) - 1)
         if self.size < step or self.size % step:
             raise ConfigError(f"image size must be a multiple of {step}, got {self.size}")
@@ -138,11 +141,43 @@ class Trunk(nn.Module):
         return found, embedded
 
 
+class Decoder(nn.Module):
+    """From features of every resolution back to a picture, as in a U-Net.
+
+    Its last convolution starts at zero: a fresh decoder changes nothing, so that one can be added
+    to trained weights.
+    """
+
+    def __init__(self, config: TrunkConfig, *, n_channels: int) -> None:
+        super().__init__()
+        self.unshuffle = config.unshuffle
+        upward = config.widths[::-1]  # coarsest first
+        self.ups = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise(upward))
+        self.stages = nn.ModuleList(
+            nn.ModuleList(ResidualBlock(width, config.embedding) for _ in range(config.decoder))
+            for width in upward[1:]
+        )
+        self.last = nn.Conv2d(upward[-1], n_channels * config.unshuffle**2, 3, padding=1)
+        with torch.no_grad():
+            for parameter in self.last.parameters():
+                parameter.zero_()
+
+    def forward(self, levels: Sequence[Tensor], condition: Tensor) -> Tensor:
+        """Features (B, w, s, s), finest first, conditioning (B, E) -> (B, n_channels, S, S)."""
+        hidden = levels[-1]
+        for up, stage, beside in zip(self.ups, self.stages, levels[-2::-1], strict=True):
+            hidden = F.interpolate(up(hidden), scale_factor=2.0) + beside
+            for block in stage:  # type: ignore[attr-defined]  # ModuleList of ModuleLists
+                hidden = block(hidden, condition)
+        return F.pixel_shuffle(self.last(F.silu(hidden)), self.unshuffle)
+
+
 class EnergyNetwork(nn.Module):
     """f(u, w, sigma, condition): one number per image.
 
     A linear sum over places plus a non-linear head on the flattened map: sums alone are additive
-    over places and cannot say "exactly one object".
+    over places and cannot say "exactly one object". With a decoder U also <u, U(u, w, sigma)>: its
+    gradient U + J^T u moves every pixel by what a U-Net says, which makes outlines sharp.
     """
 
     def __init__(self, config: TrunkConfig, *, n_channels: int = 6) -> None:
@@ -157,12 +192,18 @@ class EnergyNetwork(nn.Module):
             nn.SiLU(),
             nn.Linear(head, 1),
         )
+        self.decoder = Decoder(config, n_channels=N_PICTURE) if config.decoder else None
 
     def forward(self, channels: Tensor, sigma: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Channels (B, n, S, S), noise level (B,) -> values (B,), dimensionless."""
-        features = self.trunk(channels, sigma, condition)
+        """Channels (B, n, S, S), u first, noise level (B,) -> values (B,), dimensionless."""
+        levels, embedded = self.trunk.levels(channels, sigma, condition)
+        features = F.silu(levels[-1])
         total: Tensor = self.linear(features.mean((2, 3))) + self.head(features.flatten(1))
-        return total[:, 0]
+        if self.decoder is None:
+            return total[:, 0]
+        drawn = self.decoder(levels, embedded).float()
+        product: Tensor = (channels[:, :N_PICTURE] * drawn).sum((1, 2, 3))
+        return total[:, 0].float() + product
 
 
 class PosteriorNetwork(nn.Module):

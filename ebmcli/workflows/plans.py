@@ -120,6 +120,9 @@ def _plan(request: TrainRequest, *, kind: str, method: str) -> Plan:
     if request.start is not None:
         registry.get("base" if kind == "base" else "concept", request.start)
     settings = changed(default_settings(method, size=info.size), request.assignments)
+    if method == "posterior" and settings.trunk.decoder:
+        hint = "leave it out, or train a base or by --method conditional"
+        raise ConfigError("a posterior has no decoder: it draws nothing by itself", hint=hint)
     if request.steps is not None:
         training = replace(settings.training, n_steps=request.steps)
         settings = replace(settings, training=training)

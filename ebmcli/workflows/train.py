@@ -91,7 +91,8 @@ def train(plan: Plan, *, report: Callable[[StepReport], None]) -> Trained:
 def start_from(network: nn.Module, registry: Registry, plan: Plan) -> None:
     """Fill fresh weights with those of a trained entry, to train it further or to transfer it.
 
-    The prior of a concept stays that of the new data; the Gaussian comes with the weights.
+    The prior of a concept stays that of the new data; the Gaussian comes with the weights. A
+    decoder that the entry does not have stays fresh: it changes nothing until it is trained.
 
     Raises:
         ConfigError: It has another shape.
@@ -99,9 +100,11 @@ def start_from(network: nn.Module, registry: Registry, plan: Plan) -> None:
     name = str(plan.request.start)
     whole = plan.kind == "base"
     source = load_base(registry, name) if whole else load_concept(registry, name)
-    priors = {k: v.clone() for k, v in network.state_dict().items() if k.endswith("log_prior")}
+    given, fresh = source.state_dict(), network.state_dict()
+    added = {k for k in fresh if ".decoder." in k and k not in given}
+    kept = {k: v.clone() for k, v in fresh.items() if k.endswith("log_prior") or k in added}
     try:
-        network.load_state_dict(source.state_dict() | priors)
+        network.load_state_dict(given | kept)
     except RuntimeError as error:
         hint = "give --set the settings it was trained with, or leave --start out"
         raise ConfigError(

@@ -1,5 +1,6 @@
 """Trunks and heads: shapes, what they may depend on, what is refused."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -53,6 +54,31 @@ def test_a_network_sees_where_something_is() -> None:
     assert not torch.allclose(network(x, sigma), network(x.roll(8, dims=3), sigma))
 
 
+def test_a_fresh_decoder_changes_nothing_and_a_trained_one_does() -> None:
+    with_decoder = EnergyNetwork(replace(TRUNK, decoder=1))
+    plain = EnergyNetwork(TRUNK)
+    missing = plain.load_state_dict(with_decoder.state_dict(), strict=False)
+    assert all(name.startswith("decoder.") for name in missing.unexpected_keys)
+    assert torch.equal(with_decoder(*inputs()), plain(*inputs()))
+    assert bool((shaken(with_decoder)(*inputs()) != plain(*inputs())).all())
+
+
+def test_the_gradient_through_a_decoder_is_u_plus_jacobian_times_u() -> None:
+    """With J = 0, of a decoder that is a constant picture U, the gradient is U itself."""
+    network = EnergyNetwork(replace(TRUNK, decoder=1))
+    assert network.decoder is not None
+    nn.init.constant_(network.decoder.last.bias, 0.25)
+    channels, sigma = inputs()
+    plain = channels.clone().requires_grad_()
+    changed = channels.clone().requires_grad_()
+    nothing = EnergyNetwork(TRUNK)
+    nothing.load_state_dict(network.state_dict(), strict=False)
+    (before,) = torch.autograd.grad(nothing(plain, sigma).sum(), plain)
+    (after,) = torch.autograd.grad(network(changed, sigma).sum(), changed)
+    torch.testing.assert_close((after - before)[:, :3], torch.full((3, 3, 16, 16), 0.25))
+    torch.testing.assert_close(after[:, 3:], before[:, 3:])
+
+
 def test_a_fresh_block_is_not_conditioned_yet() -> None:
     block = ResidualBlock(4, 8)
     x = torch.ones(1, 4, 3, 3)
@@ -74,7 +100,8 @@ def test_a_shape_survives_its_plain_form() -> None:
         ({"unshuffle": 0}, "unshuffle must be at least 1"),
         ({"embedding": 0}, "embedding must be at least 1"),
         ({"head": -1}, "head must be at least 1"),
-        ({"depths": (1, -1)}, "depths must not be negative"),
+        ({"depths": (1, -1)}, "depths and decoder must not be negative"),
+        ({"decoder": -1}, "depths and decoder must not be negative"),
     ],
 )
 def test_an_impossible_shape_is_refused(change: dict[str, Any], problem: str) -> None:

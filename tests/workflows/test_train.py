@@ -324,6 +324,22 @@ def test_a_concept_begun_with_another_has_the_prior_of_its_own_data(
     assert not torch.equal(hue, old)
 
 
+def test_a_decoder_can_be_added_to_a_trained_base(ask: Any, registry: Path) -> None:
+    """It starts at zero: before it has learned, the base is what it was."""
+    still = (*TINY, "learning_rate=1e-12", "decoder=1")
+    go(ask(name="base-new", start=SPACE, assignments=still))
+    opened = read_registry(registry)
+    before, after = load_base(opened, SPACE), load_base(opened, "base-new")
+    assert after.network.decoder is not None
+    x, sigma = torch.randn(4, 3, 16, 16), torch.tensor([0.05, 0.5, 1.0, 4.0])
+    torch.testing.assert_close(after.denoise(x, sigma), before.denoise(x, sigma))
+
+
+def test_a_posterior_has_no_decoder(ask: Any) -> None:
+    with pytest.raises(ConfigError, match="decoder"):
+        plan_concept(ask(assignments=(*TINY, "decoder=1")))
+
+
 def test_other_shapes_cannot_be_begun_with(ask: Any) -> None:
     go(ask())
     wider = (*TINY, "widths=4,16")

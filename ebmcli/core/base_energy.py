@@ -9,13 +9,45 @@ w = D_W(x, sigma), f a network with one number per image.
 
 The network learns only what is not Gaussian; its gradient is of order one at every noise level,
 as in the preconditioning of Karras et al. (2022), carried over to a scalar.
+
+Score matching hardly sees how much mass separate modes have, nor a mode of which there is no data.
+A base can therefore be mended by a residual energy, learned from samples of its own chains:
+
+    E(x, sigma) = E_before(x, sigma) - log p_data(x, sigma) / p_own(x, sigma)
 """
 
 import torch
 from torch import Tensor, nn
 
 from ebmcli.core.gaussian import GaussianEnergy, input_scale
-from ebmcli.core.networks import EnergyNetwork, TrunkConfig
+from ebmcli.core.networks import EnergyNetwork, PosteriorNetwork, TrunkConfig
+
+
+class ResidualEnergy(nn.Module):
+    """log p_data(x, sigma) / p_own(x, sigma): noised data against noised samples of an energy.
+
+    The logit of a network that tells the two apart; its optimum is the log ratio of the densities
+    when both are shown equally often.
+
+    Source: Gutmann and Hyvarinen (2010), noise-contrastive estimation; Deng et al. (2020), residual
+    energies; Kim et al. (2023), discriminator guidance, for the ratio at every noise level.
+
+    Args:
+        config: Shape of the network.
+    """
+
+    def __init__(self, config: TrunkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.network = PosteriorNetwork(config, n_cells=1, n_channels=3)
+        self.autocast = False
+
+    def log_ratio(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Noisy images (B, 3, S, S), noise levels (B,) -> nats, (B,)."""
+        scaled = x / input_scale(sigma)[:, None, None, None]
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
+            logits = self.network(scaled.contiguous(memory_format=torch.channels_last), sigma)
+        return logits[:, 0].float()  # type: ignore[no-any-return]  # modules are untyped
 
 
 class BaseEnergy(nn.Module):
@@ -25,13 +57,22 @@ class BaseEnergy(nn.Module):
         gaussian: The Gaussian of the space; its buffers are saved with the network.
         config: Shape of the network.
         n_maps: Channels (B, n_maps, S, S) that a condition adds beside the image.
+        residual: Shape of the residual energy's network; None: there is no residual.
     """
 
-    def __init__(self, gaussian: GaussianEnergy, config: TrunkConfig, *, n_maps: int = 0) -> None:
+    def __init__(
+        self,
+        gaussian: GaussianEnergy,
+        config: TrunkConfig,
+        *,
+        n_maps: int = 0,
+        residual: TrunkConfig | None = None,
+    ) -> None:
         super().__init__()
         self.gaussian = gaussian
         self.config = config
         self.network = EnergyNetwork(config, n_channels=6 + n_maps)
+        self.residual = None if residual is None else ResidualEnergy(residual)
         self.autocast = False  # the network in bfloat16, sums in float32
 
     def correction(
@@ -58,7 +99,10 @@ class BaseEnergy(nn.Module):
             maps: Conditioning (B, n_maps, S, S), beside the image.
         """
         scale = self.gaussian.posterior_scale(sigma) * input_scale(sigma) / sigma.square()
-        return self.gaussian.energy(x, sigma) + scale * self.correction(x, sigma, vector, maps)
+        before = self.gaussian.energy(x, sigma) + scale * self.correction(x, sigma, vector, maps)
+        if self.residual is None:
+            return before
+        return before - self.residual.log_ratio(x, sigma)
 
     def denoise(
         self,
@@ -78,4 +122,11 @@ class BaseEnergy(nn.Module):
             value = self.correction(leaf, sigma, vector, maps)
             (slope,) = torch.autograd.grad(value.sum(), leaf, create_graph=create_graph)
         scale = self.gaussian.posterior_scale(sigma) * input_scale(sigma)
-        return self.gaussian.denoise(x, sigma) - scale[:, None, None, None] * slope
+        denoised = self.gaussian.denoise(x, sigma) - scale[:, None, None, None] * slope
+        if self.residual is None:
+            return denoised
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            ratio = self.residual.log_ratio(leaf, sigma)
+            (slope,) = torch.autograd.grad(ratio.sum(), leaf, create_graph=create_graph)
+        return denoised + sigma.square()[:, None, None, None] * slope

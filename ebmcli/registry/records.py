@@ -46,8 +46,9 @@ class Record:
         found: list[str] = []
         provenance: Any = self.provenance
         while isinstance(provenance, dict):
-            if isinstance(provenance.get("data"), str):
-                found.append(provenance["data"])
+            for part in (provenance, provenance.get("mended")):
+                if isinstance(part, dict) and isinstance(part.get("data"), str):
+                    found.append(part["data"])
             start = provenance.get("start")
             provenance = start.get("provenance") if isinstance(start, dict) else None
         return tuple(found)

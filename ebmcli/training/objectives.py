@@ -9,9 +9,10 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from ebmcli.core.base_energy import BaseEnergy
+from ebmcli.core.base_energy import BaseEnergy, ResidualEnergy
 from ebmcli.core.concepts import BothConcept, ConditionalConcept, PosteriorConcept
 from ebmcli.core.images import TrainingImages
 from ebmcli.core.objective import (
@@ -25,6 +26,8 @@ from ebmcli.core.objective import (
 from ebmcli.core.targets import cell_weights
 from ebmcli.errors import ConfigError
 from ebmcli.training.loop import Losses, Objective
+
+MIRRORED = 0.5  # share of pictures that a residual sees mirrored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +172,31 @@ def _draw_with_dropout(
     x0, labels = images.draw(n, generator=generator)
     kept = torch.rand(n, generator=generator).to(x0.device) >= config.label_dropout
     return x0, cell_weights(concept.factor, labels) * kept[:, None]
+
+
+def residual_objective(
+    residual: ResidualEnergy, images: TrainingImages, own: TrainingImages, *, batch_size: int
+) -> Objective:
+    """Logistic loss of noised data against as many noised samples of the energy's own chains.
+
+    Each picture is mirrored now and then, data and samples alike: what the chains do wrong is no
+    matter of left and right, and the samples are few.
+
+    Source: Gutmann and Hyvarinen (2010), equation 3.
+    """
+
+    def objective(generator: Generator) -> Losses:
+        parts = [part.draw(batch_size, generator=generator)[0] for part in (images, own)]
+        x0 = torch.cat(parts)
+        mirrored = torch.rand(len(x0), generator=generator).to(x0.device) < MIRRORED
+        x0 = torch.where(mirrored[:, None, None, None], x0.flip(3), x0)
+        sigma = spread_noise_levels(batch_size, generator=generator).repeat(2).to(x0.device)
+        ratio = residual.log_ratio(add_noise(x0, sigma, generator=generator), sigma)
+        data, samples = ratio.chunk(2)
+        loss = F.softplus(-data).mean() + F.softplus(samples).mean()
+        return {"loss": loss, "sigma": sigma.max()}
+
+    return objective
 
 
 def spread_noise_levels(n: int, *, generator: Generator) -> Tensor:

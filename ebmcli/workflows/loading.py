@@ -49,7 +49,9 @@ def blank_base(header: dict[str, Any]) -> BaseEnergy:
     """A base of the shape a header describes, to be filled."""
     config = TrunkConfig.from_dict(header["config"])
     gaussian = GaussianEnergy.blank(3 * config.size**2, header["n_components"])
-    return BaseEnergy(gaussian, config)
+    residual = header.get("residual")
+    shape = None if residual is None else TrunkConfig.from_dict(residual)
+    return BaseEnergy(gaussian, config, residual=shape)
 
 
 def blank_concept(header: dict[str, Any]) -> Concept:

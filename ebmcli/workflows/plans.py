@@ -114,7 +114,7 @@ def _plan(request: TrainRequest, *, kind: str, method: str) -> Plan:
         hint = "render or import more"
         raise UsageError(f"{info.n_images} images are too few, {MIN_IMAGES} at least", hint=hint)
     refuse_existing(registry, kind, request)
-    _refuse_judged(registry, info)
+    refuse_judged(registry, info)
     factor = _factor(request, info) if kind == "concept" else None
     base = _base(request, registry, info.space) if kind == "concept" else None
     if request.start is not None:
@@ -166,7 +166,7 @@ def _check_numbers(request: TrainRequest) -> None:
         raise ConfigError(f"--seed is between 0 and 2^32 - 1, got {request.seed}")
 
 
-def _refuse_judged(registry: Registry, info: DatasetInfo) -> None:
+def refuse_judged(registry: Registry, info: DatasetInfo) -> None:
     """Refuse pictures that a judge has learned from: it would judge what it knows."""
     for record in registry.judges.values():
         if info.digest in record.training_data:

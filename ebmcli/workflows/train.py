@@ -92,7 +92,8 @@ def start_from(network: nn.Module, registry: Registry, plan: Plan) -> None:
     """Fill fresh weights with those of a trained entry, to train it further or to transfer it.
 
     The prior of a concept stays that of the new data; the Gaussian comes with the weights. A
-    decoder that the entry does not have stays fresh: it changes nothing until it is trained.
+    decoder that the entry does not have stays fresh: it changes nothing until it is trained. What a
+    base was mended by is left behind: it belongs to those very weights.
 
     Raises:
         ConfigError: It has another shape.
@@ -100,7 +101,8 @@ def start_from(network: nn.Module, registry: Registry, plan: Plan) -> None:
     name = str(plan.request.start)
     whole = plan.kind == "base"
     source = load_base(registry, name) if whole else load_concept(registry, name)
-    given, fresh = source.state_dict(), network.state_dict()
+    fresh = network.state_dict()
+    given = {k: v for k, v in source.state_dict().items() if not k.startswith("residual.")}
     added = {k for k in fresh if ".decoder." in k and k not in given}
     kept = {k: v.clone() for k, v in fresh.items() if k.endswith("log_prior") or k in added}
     try:
@@ -309,12 +311,22 @@ def provenance(plan: Plan, network: nn.Module, seconds: float) -> dict[str, Any]
         "parameters": parameter_count([network]) or _parameter_total(network),
         "seconds": round(seconds, 1),
         "device": str(plan.device),
-        "created": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "versions": {
-            "ebm": ebmcli.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "created": created(),
+        "versions": versions(),
+    }
+
+
+def created() -> str:
+    """The time in UTC, for a record."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def versions() -> dict[str, str]:
+    """What a result may depend on beside its settings."""
+    return {
+        "ebm": ebmcli.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
     }
 
 

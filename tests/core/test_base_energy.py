@@ -1,11 +1,13 @@
 """The base energy: its denoiser is its gradient, and it can be differentiated twice."""
 
+from typing import cast
+
 import pytest
 import torch
-from squares import TRUNK, gaussian, noisy_squares, random_base
+from squares import TRUNK, gaussian, noisy_squares, random_base, shaken
 from torch import Tensor
 
-from ebmcli.core.base_energy import BaseEnergy
+from ebmcli.core.base_energy import BaseEnergy, ResidualEnergy
 from ebmcli.core.energy import at_noise_level, energy_and_gradient
 from ebmcli.core.gaussian import input_scale
 
@@ -104,3 +106,15 @@ def test_bfloat16_changes_the_network_only(asked: bool) -> None:
     assert rounded.dtype == torch.float32
     assert torch.equal(exact, rounded) != asked
     torch.testing.assert_close(exact, rounded, rtol=0.2, atol=0.2)
+
+
+def test_the_denoiser_of_a_mended_base_is_that_of_its_energy() -> None:
+    """D = x - sigma^2 dE/dx, the residual included."""
+    base = random_base()
+    base.residual = cast(ResidualEnergy, shaken(ResidualEnergy(TRUNK)))
+    x, sigma = noisy_squares()
+    leaf = x.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(base.energy(leaf, sigma).sum(), leaf)
+    expected = x - sigma.square()[:, None, None, None] * slope
+    torch.testing.assert_close(base.denoise(x, sigma), expected, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(base.denoise(x, sigma), random_base().denoise(x, sigma))

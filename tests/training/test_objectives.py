@@ -7,7 +7,9 @@ import torch
 from squares import COLOR, gaussian, random_base, random_concept, squares
 from torch import Generator, Tensor, nn
 
+from ebmcli.core.base_energy import ResidualEnergy
 from ebmcli.core.concepts import BothConcept, ConditionalConcept, PosteriorConcept
+from ebmcli.core.images import TrainingImages, to_intensity
 from ebmcli.core.objective import (
     SIGMA_MAX,
     SIGMA_MIN,
@@ -23,6 +25,7 @@ from ebmcli.training.objectives import (
     both_objective,
     conditional_objective,
     posterior_objective,
+    residual_objective,
     spread_noise_levels,
 )
 
@@ -221,3 +224,32 @@ def test_noise_levels_of_a_posterior_are_uniform_in_their_logarithm() -> None:
 def test_weights_out_of_range_are_refused(setting: dict[str, float], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         ObjectiveConfig(**setting)  # type: ignore[arg-type]
+
+
+class ExactRatio(ResidualEnergy):
+    """t times the log ratio of two noised pictures, a of the data and b of the samples."""
+
+    def __init__(self, a: Tensor, b: Tensor, t: float) -> None:
+        nn.Module.__init__(self)
+        self.a, self.b, self.t = a, b, t
+
+    def log_ratio(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """(|x - b|^2 - |x - a|^2) / 2 sigma^2, (B,)."""
+        far, near = ((x - part).square().sum((1, 2, 3)) for part in (self.b, self.a))
+        return self.t * (far - near) / (2 * sigma.square())
+
+
+def test_the_loss_of_a_residual_is_least_at_the_log_ratio_of_the_densities() -> None:
+    """One picture against another that differs by one grey level; 4,000 noisy copies of each."""
+    pictures = torch.full((2, 16, 16, 3), 100, dtype=torch.uint8)
+    pictures[1] += 1
+    data, own = (TrainingImages(picture[None]) for picture in pictures)
+    a, b = to_intensity(pictures)
+
+    def loss(t: float) -> float:
+        objective = residual_objective(ExactRatio(a, b, t), data, own, batch_size=4000)
+        return float(objective(seeded())["loss"])
+
+    assert loss(0.0) == pytest.approx(2 * math.log(2), rel=1e-6)  # knows nothing
+    assert loss(1.0) < min(loss(0.5), loss(2.0)) < loss(0.0)
+    assert loss(-1.0) > loss(0.0)

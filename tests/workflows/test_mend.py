@@ -1,0 +1,183 @@
+"""Mending a base: samples of its own chains, the residual, what is kept and what is refused."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from squares import COLOR, SPACE, random_registry, squares_file
+
+from ebmcli.checkpoint import file_digest
+from ebmcli.core.expression import parse
+from ebmcli.core.logic import compile_formula
+from ebmcli.datasets.hdf5 import read_info
+from ebmcli.errors import ConfigError, InterruptedRun, UnknownNameError, UsageError
+from ebmcli.registry import Record, edit_registry, read_registry
+from ebmcli.workflows import own_samples as sampling
+from ebmcli.workflows.loading import load_base
+from ebmcli.workflows.mend import Mended, MendRequest, draw_samples, mend, plan_mend, undo
+from ebmcli.workflows.own_samples import CHUNK, SampleRequest, concepts_on, own_samples
+
+N = 64  # samples; the fewest that are allowed
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return squares_file(tmp_path_factory.mktemp("data") / "squares.h5")
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Path:
+    return random_registry(tmp_path / "trained", [COLOR])
+
+
+@pytest.fixture
+def ask(data: Path, registry: Path) -> Any:
+    def request(**changes: Any) -> MendRequest:
+        options = {"name": SPACE, "data": data, "registry": registry, "samples": N, "steps": 3}
+        return MendRequest(**options | {"device": "cpu", "command": "ebm mend-base"} | changes)
+
+    return request
+
+
+def go(request: MendRequest) -> Mended:
+    plan = plan_mend(request)
+    pictures = draw_samples(plan, progress=lambda *_: None)
+    return mend(plan, pictures, report=lambda _: None)
+
+
+def sampled(data: Path, **changes: Any) -> SampleRequest:
+    options = {"base": SPACE, "data": read_info(data), "n": 2 * CHUNK, "seed": 3}
+    return SampleRequest(**options | {"device": torch.device("cpu")} | changes)
+
+
+def test_a_residual_is_learned_kept_and_used(ask: Any, registry: Path) -> None:
+    """The chains of random weights draw what no picture of the data looks like."""
+    before = read_registry(registry).get("base", SPACE)
+    plain = load_base(read_registry(registry), SPACE)
+    mended = go(ask(steps=300))
+    record = read_registry(registry).get("base", SPACE)
+    assert record == mended.record
+    clean = mended.quality[0]  # at the lowest noise
+    assert clean.accuracy > 0.8  # 8 of each: by chance 1 in 90
+    assert clean.log_loss < 0.8 * math.log(2)
+    base = load_base(read_registry(registry), SPACE)
+    assert base.residual is not None
+    assert record.sha256 == file_digest(registry.parent / record.file) != before.sha256
+    x, sigma = torch.rand(3, 3, 16, 16) * 2 - 1, torch.tensor([0.05, 0.5, 2.0])
+    ratio = base.residual.log_ratio(x, sigma)
+    torch.testing.assert_close(base.energy(x, sigma), plain.energy(x, sigma) - ratio)
+    assert float(ratio.abs().min()) > 0
+    assert set(record.measured["residual"]) == {"0.05", "0.2", "0.5", "1", "2", "4"}
+    assert not list((registry.parent / "runs" / f"mend-{SPACE}").iterdir())
+
+
+def test_undo_gives_the_very_file_back(ask: Any, registry: Path) -> None:
+    before = read_registry(registry).get("base", SPACE)
+    go(ask())
+    assert undo(registry, SPACE).sha256 == before.sha256
+    after = read_registry(registry).get("base", SPACE)
+    assert replace(after, file="") == replace(before, file="")
+    with pytest.raises(UsageError, match="not been mended"):
+        undo(registry, SPACE)
+
+
+def test_a_base_is_mended_once(ask: Any) -> None:
+    go(ask())
+    with pytest.raises(UsageError, match="already") as caught:
+        plan_mend(ask())
+    assert "--undo" in str(caught.value.hint)
+
+
+def test_what_mends_a_base_counts_as_its_training_data(ask: Any, data: Path) -> None:
+    assert read_info(data).digest in go(ask()).record.training_data
+
+
+def test_ctrl_c_keeps_the_samples_and_the_registry(ask: Any, registry: Path) -> None:
+    before = read_registry(registry).get("base", SPACE)
+    plan = plan_mend(ask())
+
+    def press_ctrl_c(done: int, _: int) -> None:
+        if done >= 2 * CHUNK:
+            raise KeyboardInterrupt
+
+    with pytest.raises(InterruptedRun) as caught:
+        draw_samples(plan, progress=press_ctrl_c)
+    assert caught.value.exit_code == 130
+    kept = {path: path.stat().st_mtime_ns for path in plan.folder.iterdir()}
+    assert len(kept) == 2
+    assert read_registry(registry).get("base", SPACE) == before
+    draw_samples(plan_mend(ask()), progress=lambda *_: None)
+    assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
+    assert len(list(plan.folder.iterdir())) == N // CHUNK
+
+
+def test_samples_of_other_weights_lie_elsewhere(ask: Any, registry: Path) -> None:
+    first = plan_mend(ask()).folder
+    assert plan_mend(ask()).folder == first
+    assert plan_mend(ask(seed=1)).folder != first
+    with edit_registry(registry) as editor:
+        record = editor.registry.get("concept", "color")
+        editor.put(replace(record, calibration={"temperatures": {"1": 2.0}}), overwrite=True)
+    assert plan_mend(ask()).folder != first
+
+
+def test_samples_depend_on_their_seed_alone(data: Path, registry: Path, tmp_path: Path) -> None:
+    known = read_registry(registry)
+
+    def drawn(folder: str, **changes: Any) -> torch.Tensor:
+        request = sampled(data, **changes)
+        return own_samples(request, known, tmp_path / folder, progress=lambda *_: None)
+
+    first = drawn("a")
+    assert first.shape == (2 * CHUNK, 16, 16, 3)
+    assert torch.equal(first, drawn("b"))
+    assert torch.equal(first[:20], drawn("a", n=20))
+    assert not torch.equal(first, drawn("c", seed=4))
+
+
+def test_formulas_are_true_of_pictures_of_the_data(
+    data: Path, registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    real = sampling.draw_pictures
+
+    def noting(request: Any, known: Any) -> Any:
+        asked.append(request.expression)
+        assert request.attempts == 1
+        return real(request, known)
+
+    monkeypatch.setattr(sampling, "draw_pictures", noting)
+    request = sampled(data, n=6 * CHUNK)
+    own_samples(request, read_registry(registry), tmp_path / "a", progress=lambda *_: None)
+    assert 0 < len(asked) < 6  # some chunks ask for nothing
+    for expression in asked:
+        compile_formula(parse(expression), {"color": COLOR})
+
+
+def test_only_concepts_on_this_base_take_part(data: Path, registry: Path) -> None:
+    known = read_registry(registry)
+    assert set(concepts_on(known, SPACE, read_info(data))) == {"color"}
+    assert concepts_on(known, "other", read_info(data)) == {}
+
+
+def test_what_cannot_be_mended(ask: Any, registry: Path, data: Path, tmp_path: Path) -> None:
+    other = squares_file(tmp_path / "other.h5", recipe="circles")
+    with pytest.raises(UsageError, match=r"circles-16.*squares-16"):
+        plan_mend(ask(data=other))
+    with pytest.raises(UnknownNameError):
+        plan_mend(ask(name="squares-61"))
+    with pytest.raises(ConfigError, match="--samples"):
+        ask(samples=10)
+    with pytest.raises(ConfigError, match="--steps"):
+        ask(steps=0)
+    judge = Record(
+        kind="judge", name="strict", space=SPACE, file="strict.safetensors",
+        sha256=f"sha256:{'0' * 64}", provenance={"data": read_info(data).digest},
+    )  # fmt: skip
+    with edit_registry(registry) as editor:
+        editor.put(judge)
+    with pytest.raises(UsageError, match="judge"):
+        plan_mend(ask())

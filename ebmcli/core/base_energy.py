@@ -32,14 +32,20 @@ class ResidualEnergy(nn.Module):
     Source: Gutmann and Hyvarinen (2010), noise-contrastive estimation; Deng et al. (2020), residual
     energies; Kim et al. (2023), discriminator guidance, for the ratio at every noise level.
 
+    ``least`` is the log ratio that 19 of 20 real pictures exceed, read as ``ebm generate`` reads a
+    finished picture; minus infinity before it is measured.
+
     Args:
         config: Shape of the network.
     """
+
+    least: Tensor
 
     def __init__(self, config: TrunkConfig) -> None:
         super().__init__()
         self.config = config
         self.network = PosteriorNetwork(config, n_cells=1, n_channels=3)
+        self.register_buffer("least", torch.tensor(-torch.inf))  # below, a picture is drawn again
         self.autocast = False
 
     def log_ratio(self, x: Tensor, sigma: Tensor) -> Tensor:

@@ -169,36 +169,45 @@ class Batch:
     """Finished states of some pictures, on the CPU."""
 
     x: Tensor  # (P, 3, S, S)
-    probability: Tensor  # (P,)
+    probability: Tensor  # P(f | x), (P,)
+    merit: Tensor  # of two draws that are not kept, the one with more is shown, (P,)
     kept: Tensor  # (P,), bool: not to be drawn again
     frames: list[Tensor]
 
     def copy_row(self, i: int, other: "Batch", row: int) -> None:
         """Take over one picture of another batch."""
         self.x[i], self.probability[i] = other.x[row], other.probability[row]
-        self.kept[i] = other.kept[row]
+        self.merit[i], self.kept[i] = other.merit[row], other.kept[row]
         for mine, theirs in zip(self.frames, other.frames, strict=True):
             mine[i] = theirs[row]
 
 
 def choose(
-    x: Tensor, probability: Tensor, *, kept: Tensor, frames: list[Tensor], n_pictures: int
+    x: Tensor,
+    probability: Tensor,
+    *,
+    merit: Tensor,
+    kept: Tensor,
+    frames: list[Tensor],
+    n_pictures: int,
 ) -> Batch:
     """One finished state per picture: the first of its chains that is kept, else the best.
 
     Args:
         x: (P k, 3, S, S), the chains of a picture next to each other; k may be 1.
         probability: P(f | x), (P k,).
+        merit: What makes one the best, (P k,).
         kept: (P k,), bool.
         frames: Of all chains, or of one per picture already.
         n_pictures: P.
     """
     k = len(x) // n_pictures
-    chosen = first_accepted(kept.view(n_pictures, k), probability.view(n_pictures, k))
+    chosen = first_accepted(kept.view(n_pictures, k), merit.view(n_pictures, k))
     rows = chosen + k * torch.arange(n_pictures)
     return Batch(
         x=x[rows],
         probability=probability[rows],
+        merit=merit[rows],
         kept=kept[rows],
         frames=[frame[rows] if len(frame) == len(x) else frame for frame in frames],
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ebmcli.core.base_energy import ResidualEnergy
 from ebmcli.core.composition import exact_energy, log_probability
 from ebmcli.core.concepts import PosteriorConcept
 from ebmcli.core.energy import NoisyEnergy
@@ -33,6 +34,7 @@ class Composed:
     concepts: dict[str, Concept]
     size: int  # pixels per side
     digests: dict[str, str]  # "base scenes-64" or "concept color" -> sha256
+    residual: ResidualEnergy | None = None  # of a base that was mended
 
 
 def compose(
@@ -63,7 +65,7 @@ def compose(
     if logic != "exact":
         names = concept_names(formula.expression)
     concepts = load_concepts(registry, names, device=device)
-    base, gaussian, digests = _base(registry, concepts, device)
+    base, gaussian, digests, residual = _base(registry, concepts, device)
     digests |= {f"concept {name}": registry.get("concept", name).fingerprint for name in concepts}
     remembered = {name: Remembered(concept) for name, concept in concepts.items()}
     if logic != "exact":
@@ -89,6 +91,7 @@ def compose(
         concepts=concepts,
         size=first.config.size,
         digests=digests,
+        residual=residual,
     )
 
 
@@ -114,8 +117,8 @@ def once_per_input(function: NoisyEnergy) -> NoisyEnergy:
 
 def _base(
     registry: Registry, concepts: Mapping[str, Concept], device: torch.device
-) -> tuple[NoisyEnergy, GaussianEnergy, dict[str, str]]:
-    """E0 of a formula, and its Gaussian: the concepts' own, or those of the base they share.
+) -> tuple[NoisyEnergy, GaussianEnergy, dict[str, str], ResidualEnergy | None]:
+    """E0 of a formula, its Gaussian and residual: the concepts' own, or those of a shared base.
 
     Of several own ones the mean is taken: a plain sum of conditional energies would count the
     energy of the space once per concept.
@@ -123,7 +126,7 @@ def _base(
     own = [c for c in concepts.values() if not isinstance(c, PosteriorConcept)]
     if len(own) == len(concepts):
         mean = _mean([c.unconditional for c in own])
-        return once_per_input(mean), own[0].own_gaussian, {}
+        return once_per_input(mean), own[0].own_gaussian, {}, None
     records = [registry.get("concept", name) for name in concepts]
     names = sorted({record.base for record in records if record.base})
     if len(names) != 1:
@@ -132,7 +135,8 @@ def _base(
         raise UsageError(f"the concepts of a formula share one base, found {found}", hint=hint)
     loaded = load_base(registry, names[0], device=device)
     digest = registry.get("base", names[0]).sha256
-    return once_per_input(loaded.energy), loaded.gaussian, {f"base {names[0]}": digest}
+    digests = {f"base {names[0]}": digest}
+    return once_per_input(loaded.energy), loaded.gaussian, digests, loaded.residual
 
 
 def _mean(energies: list[Callable[[Tensor, Tensor], Tensor]]) -> NoisyEnergy:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -149,9 +150,10 @@ def draw_pictures(
     """Draw n pictures of a formula, one per seed.
 
     Every picture depends on its own seed and not on the others. A picture whose P(f | x) by the
-    model itself is below :func:`acceptance` is drawn again from fresh noise, up to ``attempts``
-    times, and the most probable draw is kept; no judge takes part. With rejection it is drawn again
-    while no draw of the base was accepted.
+    model itself is below :func:`acceptance`, or that looks less real to the residual of a mended
+    base than 19 of 20 real ones, is drawn again from fresh noise, up to ``attempts`` times, and the
+    best draw is kept: that of the highest P(f | x) P(real | x). No judge takes part. With rejection
+    it is drawn again while no draw of the base was accepted.
     """
     start = time.monotonic()
     formula, space = formula_of(registry, request.expression)
@@ -172,7 +174,7 @@ def draw_pictures(
         again = work.draw([seeds[i] for i in poor], attempt=attempt)
         for row, i in enumerate(poor):
             taken[i] += 1
-            if again.kept[row] or again.probability[row] > best.probability[i]:
+            if again.kept[row] or again.merit[row] > best.merit[i]:
                 best.copy_row(i, again, row)
     return Drawn(
         images=to_bytes(best.x).numpy(),
@@ -277,6 +279,7 @@ class _Work:
         return Batch(
             x=torch.cat([part.x for part in parts]),
             probability=torch.cat([part.probability for part in parts]),
+            merit=torch.cat([part.merit for part in parts]),
             kept=torch.cat([part.kept for part in parts]),
             frames=frames,
         )
@@ -308,12 +311,15 @@ class _Work:
             hint = "lower --strength or the weights in the formula; ebm verify checks the files"
             raise DivergedError("drawing ended in numbers that are not finite", hint=hint)
         probability = self._probability(last)
+        merit = probability.log()
         if self.request.sampler == "rejection":
-            uniform = noise.uniform()
-            kept = reject(probability.log(), power=self.request.power, uniform=uniform)
+            kept = reject(merit, power=self.request.power, uniform=noise.uniform())
         else:
-            kept = probability >= self.accept
-        return choose(last.cpu(), probability, kept=kept, frames=frames, n_pictures=len(seeds))
+            log_real, real = self._realism(last)
+            merit, kept = merit + log_real, (probability >= self.accept) & real
+        return choose(
+            last.cpu(), probability, merit=merit, kept=kept, frames=frames, n_pictures=len(seeds)
+        )
 
     def _start(self, noise: SeededNoise) -> Tensor:
         """States at the highest level: samples of the Gaussian base, or a picture with noise."""
@@ -324,16 +330,36 @@ class _Work:
         return to_intensity(picture[None]).to(self.device) + self.sigmas[0] * fresh
 
     def _probability(self, x: Tensor) -> Tensor:
-        """P(f | x) of finished pictures, under a little noise as the concepts know it."""
-        level = torch.full((len(x),), READ_SIGMA, device=x.device)
-        generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(x.shape[1:], generator=generator).to(x.device)
-        return self.composed.log_probability(x + READ_SIGMA * noise, level).exp().cpu()
+        """P(f | x) of finished pictures, (B,)."""
+        return self.composed.log_probability(*slightly_noised(x)).exp().cpu()
+
+    @torch.no_grad()
+    def _realism(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """log P(real | x) of finished pictures, and which look as real as most real ones; (B,).
+
+        Without a residual nothing is known: 0, and all of them.
+        """
+        residual = self.composed.residual
+        if residual is None:
+            return torch.zeros(len(x)), torch.ones(len(x), dtype=torch.bool)
+        ratio = residual.log_ratio(*slightly_noised(x))
+        return F.logsigmoid(ratio).cpu(), (ratio >= residual.least).cpu()
 
     def _log_probability(self, denoised: Tensor) -> Tensor:
         """log P(f | x) of the denoised pictures of one batch."""
         level = torch.full((len(denoised),), READ_SIGMA, device=denoised.device)
         return self.composed.log_probability(denoised, level)
+
+
+def slightly_noised(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Finished pictures under a little noise, as concepts and residuals know them, and its level.
+
+    The noise is the same for every picture, so that a batch changes nothing.
+    """
+    level = torch.full((len(x),), READ_SIGMA, device=x.device)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(x.shape[1:], generator=generator).to(x.device)
+    return x + READ_SIGMA * noise, level
 
 
 def _chunks(seeds: Sequence[int], size: int) -> Iterator[Sequence[int]]:

@@ -20,12 +20,14 @@ from ebmcli.core.images import TrainingImages
 from ebmcli.core.networks import TrunkConfig
 from ebmcli.datasets.hdf5 import DatasetInfo, read_info
 from ebmcli.errors import ConfigError, InterruptedRun, UsageError
+from ebmcli.evaluation.held_out import batches
 from ebmcli.evaluation.residual import ResidualQuality, residual_quality
 from ebmcli.registry import Record, Registry, read_registry
 from ebmcli.training.loop import StepReport, TrainingConfig, TrainingState, training_run
 from ebmcli.training.objectives import residual_objective
 from ebmcli.workflows.builders import held_out_numbers
 from ebmcli.workflows.device import resolve_device
+from ebmcli.workflows.generate import slightly_noised
 from ebmcli.workflows.honesty import object_share
 from ebmcli.workflows.keeping import keep_trained
 from ebmcli.workflows.loading import load_base
@@ -37,6 +39,8 @@ TRUNK = {"widths": (16, 32, 64, 96), "depths": (1, 1, 1, 1), "embedding": 64, "h
 MIN_SAMPLES = 64
 HELD_OUT = 8  # one of so many samples judges the residual; chosen
 LEARNING_RATE = 5e-4
+N_REAL = 1000  # held-out pictures that say what a real one looks like
+ODD = 0.05  # share of real pictures that look less real than any that is kept; chosen
 BATCH = 32  # of data, and as many samples
 
 
@@ -146,6 +150,7 @@ def mend(plan: MendPlan, pictures: Tensor, *, report: Callable[[StepReport], Non
         n_held = len(pictures) // HELD_OUT
         own, held_own = TrainingImages(pictures, device=plan.device).split(n_held)
         residual = learned(plan.request, images, own, size=size, report=report)
+        residual.least.copy_(least_ratio(residual, held.take_last(N_REAL)))
         quality = residual_quality(residual, held.take_last(n_held), held_own)
         base.residual = residual
         measured = _measured(plan, held) | {"residual": _rows(quality)}
@@ -187,6 +192,15 @@ def learned(
     state.use_average()
     residual.requires_grad_(False)
     return residual
+
+
+@torch.no_grad()
+def least_ratio(residual: ResidualEnergy, real: TrainingImages) -> Tensor:
+    """The log ratio that all but ODD of real pictures exceed, read as finished pictures are."""
+    ratios = [
+        residual.log_ratio(*slightly_noised(real.take(index)[0])) for index in batches(len(real))
+    ]
+    return torch.cat(ratios).quantile(ODD)
 
 
 def undo(path: Path, name: str) -> Record:

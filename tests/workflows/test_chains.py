@@ -181,11 +181,15 @@ def test_rejection_is_bayes_rule_unless_a_strength_is_asked_for() -> None:
 def test_of_several_chains_the_first_that_is_kept_is_shown() -> None:
     x = torch.arange(6.0).view(6, 1, 1, 1)
     probability = torch.tensor([0.2, 0.6, 0.9, 0.1, 0.3, 0.2])
+    merit = torch.tensor([0.0, 0.0, 0.0, 0.0, 0.1, 0.2])
     frames = [x + 10, x[:2] + 20]
-    batch = choose(x, probability, kept=probability >= 0.5, frames=frames, n_pictures=2)
-    assert batch.x.flatten().tolist() == [1, 4]
+    batch = choose(
+        x, probability, merit=merit, kept=probability >= 0.5, frames=frames, n_pictures=2
+    )
+    assert batch.x.flatten().tolist() == [1, 5]
+    assert batch.probability.tolist() == probability[[1, 5]].tolist()
     assert batch.kept.tolist() == [True, False]
-    assert [frame.flatten().tolist() for frame in batch.frames] == [[11, 14], [20, 21]]
+    assert [frame.flatten().tolist() for frame in batch.frames] == [[11, 15], [20, 21]]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

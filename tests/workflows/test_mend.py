@@ -10,14 +10,17 @@ import torch
 from squares import COLOR, SPACE, random_registry, squares_file
 
 from ebmcli.checkpoint import file_digest
+from ebmcli.core.base_energy import BaseEnergy
 from ebmcli.core.expression import parse
 from ebmcli.core.logic import compile_formula
 from ebmcli.datasets.hdf5 import read_info
 from ebmcli.errors import ConfigError, InterruptedRun, UnknownNameError, UsageError
 from ebmcli.registry import Record, edit_registry, read_registry
 from ebmcli.workflows import own_samples as sampling
+from ebmcli.workflows.generate import GenerateRequest, draw_pictures
+from ebmcli.workflows.keeping import keep_trained
 from ebmcli.workflows.loading import load_base
-from ebmcli.workflows.mend import Mended, MendRequest, draw_samples, mend, plan_mend, undo
+from ebmcli.workflows.mend import Mended, MendRequest, draw_samples, header, mend, plan_mend, undo
 from ebmcli.workflows.own_samples import CHUNK, SampleRequest, concepts_on, own_samples
 
 N = 64  # samples; the fewest that are allowed
@@ -181,3 +184,28 @@ def test_what_cannot_be_mended(ask: Any, registry: Path, data: Path, tmp_path: P
         editor.put(judge)
     with pytest.raises(UsageError, match="judge"):
         plan_mend(ask())
+
+
+def test_pictures_that_look_less_real_than_real_ones_are_drawn_again(
+    ask: Any, registry: Path
+) -> None:
+    """The limit is what 19 of 20 real pictures exceed; here it is moved to both ends."""
+    go(ask())
+    known = read_registry(registry)
+    base = load_base(known, SPACE)
+    assert base.residual is not None
+    assert bool(base.residual.least.isfinite())
+    drawing = GenerateRequest(expression="~color=red", n=4, attempts=2, steps=4, corrector_steps=0)
+    attempts = []
+    for least in (-math.inf, math.inf):
+        base.residual.least.fill_(least)
+        composed_with(base, registry)
+        attempts.append(draw_pictures(drawing, read_registry(registry)).attempts)
+    assert attempts[1] == [2, 2, 2, 2]
+    assert sum(attempts[0]) < 8
+
+
+def composed_with(base: BaseEnergy, registry: Path) -> None:
+    """The registry's base replaced by this one."""
+    record = read_registry(registry).get("base", SPACE)
+    keep_trained(registry, record, base.state_dict(), header(record, base), overwrite=True)

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from ebmcli import __version__
 from ebmcli.core.factors import Factor, Label
+from ebmcli.datasets.label_check import check_labels
 from ebmcli.datasets.object_lists import encode_things
 from ebmcli.errors import ConfigError, DigestError, FileFormatError, OutputError, OutputExistsError
 
@@ -93,7 +94,7 @@ def read_labels(path: Path, factor: str, start: int, stop: int) -> NDArray[Any]:
     """Labels of one factor: int64 (n,) cells of names, float32 (n,), (n, 2) or lists of objects.
 
     Raises:
-        FileFormatError: The file is damaged, or has no such factor.
+        FileFormatError: The file is damaged, has no such factor, or labels that are none of it.
     """
     with _opened(path) as file:
         known = _info(path, file).factors
@@ -101,6 +102,7 @@ def read_labels(path: Path, factor: str, start: int, stop: int) -> NDArray[Any]:
             hint = f"its factors: {', '.join(known)}"
             raise FileFormatError(path, f"the dataset has no factor {factor!r}", hint=hint)
         labels: NDArray[Any] = file["factors"][factor][start:stop]
+    check_labels(path, known[factor], labels, start=start)
     return labels
 
 

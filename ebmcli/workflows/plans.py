@@ -10,7 +10,7 @@ import torch
 
 from ebmcli.core.concepts import METHODS
 from ebmcli.core.factors import Factor
-from ebmcli.datasets.hdf5 import DatasetInfo, read_info
+from ebmcli.datasets.hdf5 import DatasetInfo, read_info, read_labels
 from ebmcli.errors import ConfigError, OutputExistsError, UnknownNameError, UsageError
 from ebmcli.registry import Registry, checkpoint_file, read_registry
 from ebmcli.registry.schema import check_name, twin_names
@@ -193,6 +193,7 @@ def _factor(request: TrainRequest, info: DatasetInfo) -> Factor:
         raise UnknownNameError(
             "factor", name, list(info.factors), where=f" in {info.path}", hint=hint
         )
+    read_labels(info.path, name, 0, info.n_images)  # which refuses what is no value of it
     return info.factors[name]
 
 

@@ -113,6 +113,34 @@ def test_a_damaged_celeba_table_is_named_with_its_line(
         run("celeba", celeba, tmp_path / "c.h5", size=8)
 
 
+def test_celeba_images_without_a_line_are_named_and_counted(celeba: Path, tmp_path: Path) -> None:
+    """A line taken out and the count in line 1 mended: nothing else tells that it was there."""
+    table = celeba / "list_attr_celeba.txt"
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join(["1", lines[1], lines[2]]))
+    (celeba / "img_align_celeba" / ".DS_Store").write_bytes(b"")
+    (celeba / "img_align_celeba" / "notes.txt").write_bytes(b"")
+    expected = r"no line for 4 of 5 images: 000002\.jpg, 000003\.jpg, 000004\.jpg and 1 more$"
+    with pytest.raises(FileFormatError, match=expected):
+        run("celeba", celeba, tmp_path / "c.h5", size=8)
+
+
+def test_celeba_lines_without_an_image_are_counted(celeba: Path, tmp_path: Path) -> None:
+    for i in (2, 3, 4, 5):
+        (celeba / "img_align_celeba" / f"{i:06}.jpg").unlink()
+    expected = r"list_attr_celeba\.txt:4: there is no image 000002.* and 1 more in"
+    with pytest.raises(FileFormatError, match=expected):
+        run("celeba", celeba, tmp_path / "c.h5", size=8)
+    assert run("celeba", celeba, tmp_path / "c.h5", size=8, limit=1).n_images == 1
+
+
+def test_celeba_has_one_line_for_each_image(celeba: Path, tmp_path: Path) -> None:
+    table = celeba / "list_attr_celeba.txt"
+    table.write_text(table.read_text().replace("000005.jpg", "000002.jpg", 1))
+    with pytest.raises(FileFormatError, match=r"txt:7: 000002\.jpg has a line already, line 4"):
+        run("celeba", celeba, tmp_path / "c.h5", size=8)
+
+
 def test_a_folder_that_is_not_celeba_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(FileFormatError, match=r"has no list_attr_celeba\.txt"):
         run("celeba", tmp_path, tmp_path / "c.h5")
@@ -182,6 +210,23 @@ def test_foreign_and_damaged_3d_shapes_are_refused(shapes3d: Path, tmp_path: Pat
         file["images"] = 3
     with pytest.raises(FileFormatError, match=r"3dshapes\.h5: is not 3D Shapes"):
         run("3dshapes", shapes3d, tmp_path / "s.h5")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        (0, np.nan, r"row 5 has a floor_hue that was never published; such rows: 1"),
+        (3, np.nan, r"1 of 96 labels of scale that are not finite numbers.* row 5"),
+        (5, 300.0, r"1 of 96 labels of orientation outside its range, -30 to 30;.* row 5"),
+    ],
+)
+def test_3d_shapes_with_other_labels_are_refused(
+    shapes3d: Path, tmp_path: Path, column: int, value: float, message: str
+) -> None:
+    with h5py.File(shapes3d, "r+") as file:
+        file["labels"][5, column] = value
+    with pytest.raises(FileFormatError, match=message):
+        plan_import("3dshapes", shapes3d, tmp_path / "s.h5")
 
 
 # --- dSprites
@@ -285,7 +330,9 @@ def test_a_table_from_a_spreadsheet_is_read(folder: Path, tmp_path: Path) -> Non
         ("b.png,no,dog,4.5,1,0\n", "", r"labels\.csv: has no row for b\.png"),
         ("b.png,no", "b.png,maybe", r"labels\.csv:4: happy: 'YES' is no name"),
         ("4.5", "old", r"labels\.csv:3: age: 'old' is no number, others are"),
-        ("4.5", "nan", r"labels\.csv:3: age: 'nan' is no number, others are"),
+        ("4.5", "nan", r"labels\.csv:3: age: 'nan' is no finite number \(1 such row\)"),
+        ("4.5", "1e300", r"labels\.csv:3: age: '1e300' is no finite number"),
+        ("b.png,no,dog", "b.png,no,nan", r"labels\.csv:3: kind has no value: nan"),
         ("dog", "Big Dog", r"labels\.csv:3: kind: 'Big Dog' is no name"),
         ("kind,age", "Kind,age", r"labels\.csv:1: 'Kind' is no name"),
         ("kind,age", "or,age", r"labels\.csv:1: 'or' is no name"),

@@ -167,10 +167,12 @@ def _request(
 def _run(request: Any, *, kind: str, dry_run: bool, as_json: bool) -> None:
     from ebmcli.cli.console import message, print_json
     from ebmcli.workflows.plans import plan_base, plan_concept
+    from ebmcli.workflows.prepare import rehearse
     from ebmcli.workflows.train import train as run_plan
 
     plan = plan_base(request) if kind == "base" else plan_concept(request)
     if dry_run:
+        rehearse(plan)
         print_json(plan.to_dict())
         return
     message(f"training {kind} {request.name}; run folder {plan.folder}")

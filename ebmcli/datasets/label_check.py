@@ -1,4 +1,4 @@
-"""Are stored labels values of their factor? Finite, in its range, with a name; checked when read."""
+"""Are stored labels values of their factor: finite, in its range, with a name? Asked on reading."""
 
 from collections.abc import Sequence
 from pathlib import Path

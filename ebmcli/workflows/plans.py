@@ -162,6 +162,12 @@ def _check_numbers(request: TrainRequest) -> None:
         raise ConfigError(f"--minutes must be positive, got {request.minutes:g}")
     if request.steps is not None and request.minutes is not None:
         raise ConfigError("--steps and --minutes exclude each other", hint="give one of them")
+    given = "--steps" if request.steps is not None else "--minutes"
+    if steps_set(request) and (request.steps, request.minutes) != (None, None):
+        hint = "give one of them"
+        raise ConfigError(f"{given} and --set n_steps exclude each other", hint=hint)
+    if request.resume and request.restart:
+        raise ConfigError("--resume and --restart exclude each other", hint="give one of them")
     if not 0 <= request.seed < N_SEEDS:
         raise ConfigError(f"--seed is between 0 and 2^32 - 1, got {request.seed}")
 
@@ -217,7 +223,7 @@ def _base(request: TrainRequest, registry: Registry, space: str) -> str | None:
 
 def steps_set(request: TrainRequest) -> bool:
     """Has the number of updates been asked for by ``--set``?"""
-    return any(text.startswith("n_steps=") for text in request.assignments)
+    return any(text.partition("=")[0].strip() == "n_steps" for text in request.assignments)
 
 
 def resume_command(plan: Plan) -> str:

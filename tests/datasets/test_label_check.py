@@ -63,7 +63,7 @@ def test_a_wrong_label_is_told_before_training(
 def test_the_row_counts_from_the_start_of_the_file(data: Path) -> None:
     spoil(data, "size", [107], np.nan)
     assert len(read_labels(data, "size", 0, 100)) == 100
-    with pytest.raises(FileFormatError, match="1 of 30 labels of size.* is row 107"):
+    with pytest.raises(FileFormatError, match=r"1 of 30 labels of size.* is row 107"):
         read_labels(data, "size", 100, 130)
 
 
@@ -83,7 +83,7 @@ def test_lists_of_objects_are_checked_too() -> None:
     rows[:, 0] = [1, 1, 0.5, 0.5]
     check_labels(Path("x"), OBJECTS, rows)
     rows[1, 1, 0] = np.nan  # is there an object?
-    with pytest.raises(FileFormatError, match="1 of 3 labels of object.* is row 1"):
+    with pytest.raises(FileFormatError, match=r"1 of 3 labels of object.* is row 1"):
         check_labels(Path("x"), OBJECTS, rows)
     rows[1, 1] = [1, 2, 0, 0]
     with pytest.raises(FileFormatError, match="objects with a color outside its range"):

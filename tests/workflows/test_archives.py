@@ -35,6 +35,15 @@ def other(tmp_path: Path) -> Path:
     return create_registry(tmp_path / "theirs")
 
 
+def refusal(registry: Path, archive: Path) -> str:
+    """Why an archive is not imported; empty where it is."""
+    try:
+        import_archive(registry, archive)
+    except FileFormatError as error:
+        return error.problem
+    return ""
+
+
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 0.9, 0.999])
 def test_a_truncated_archive_is_called_damaged(archive: Path, other: Path, share: float) -> None:
     data = archive.read_bytes()
@@ -53,17 +62,16 @@ def test_no_changed_byte_makes_an_archive_foreign(archive: Path, other: Path) ->
         changed = bytearray(data)
         changed[place] ^= 1 << place % 8
         archive.write_bytes(changed)
-        try:
-            import_archive(other, archive)
-        except FileFormatError as error:
+        problem = refusal(other, archive)
+        if problem:
             refused += 1
-            assert "is not an archive" not in error.problem, place
+            assert "is not an archive" not in problem, place
             assert other.read_bytes() == before
-        else:
-            known = read_registry(other)
-            assert [check.problem for check in verify(known, known.records())] == [None]
-            (other.parent / "checkpoints/color.safetensors").unlink()
-            other.write_bytes(before)
+            continue
+        known = read_registry(other)
+        assert [check.problem for check in verify(known, known.records())] == [None]
+        (other.parent / "checkpoints/color.safetensors").unlink()
+        other.write_bytes(before)
     assert refused > 0.8 * len(data) / STEP  # the rest: dates, versions, attributes
 
 

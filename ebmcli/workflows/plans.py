@@ -59,6 +59,7 @@ class Plan:
     folder: Path
     weights: Path
     device: torch.device
+    resting: tuple[str, ...] = ()  # concepts on the base of this name, which is to be replaced
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for people and for config.json."""
@@ -76,6 +77,7 @@ class Plan:
             "device": str(self.device),
             "folder": str(self.folder),
             "weights": str(self.weights),
+            "replaces_base_of": list(self.resting),
             "settings": self.settings.to_dict(),
         }
 
@@ -140,6 +142,7 @@ def _plan(request: TrainRequest, *, kind: str, method: str) -> Plan:
         folder=folder / "runs" / (f"base-{request.name}" if kind == "base" else request.name),
         weights=folder / file,
         device=resolve_device(request.device),
+        resting=tuple(c.name for c in registry.resting_on(request.name)) if kind == "base" else (),
     )
 
 

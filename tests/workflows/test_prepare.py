@@ -1,4 +1,4 @@
-"""A dry run refuses what the run itself would be refused for, in the same words, and writes nothing."""
+"""A dry run refuses what the run would be refused for, in the same words, and writes nothing."""
 
 import json
 import os

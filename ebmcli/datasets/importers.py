@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebmcli.core.factors import Factor
-from ebmcli.datasets.label_check import check_labels, some_of
+from ebmcli.datasets.stored_labels import check_labels, some_of
 from ebmcli.errors import FileFormatError
 from ebmcli.imaging import SUFFIXES, Picture, fit_square, read_image
 

@@ -15,9 +15,8 @@ import numpy as np
 
 from ebmcli.core.expression import KEYWORDS, NAME
 from ebmcli.core.factors import Factor, Value
-from ebmcli.datasets.hdf5 import encode_labels
 from ebmcli.datasets.importers import SHUFFLE_SEED, YES_NO, Source, batches_of_files, chosen_rows
-from ebmcli.datasets.label_check import some_of
+from ebmcli.datasets.stored_labels import encode_labels, some_of
 from ebmcli.errors import ConfigError, FileFormatError
 from ebmcli.imaging import find_images
 

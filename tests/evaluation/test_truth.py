@@ -59,7 +59,7 @@ def test_a_place_is_right_within_the_tolerance_in_each_coordinate() -> None:
 
 
 def test_sizes_have_a_tolerance_of_their_own_that_is_never_wide() -> None:
-    assert true_of("size=0.43") == [True, True, False, False]
+    assert true_of("size=0.425") == [True, True, False, False]
     assert true_of("size=0.4", wide=True) == true_of("size=0.4")
 
 

@@ -1,4 +1,4 @@
-"""Are stored labels values of their factor: finite, in its range, with a name? Asked on reading."""
+"""Labels as they are stored: written, and on reading checked to be values of their factor."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,12 +7,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ebmcli.core.factors import Factor
-from ebmcli.datasets.object_lists import check_things
+from ebmcli.core.factors import Factor, Label
+from ebmcli.datasets.object_lists import check_things, encode_things
 from ebmcli.errors import FileFormatError
 
 SLACK = 1e-6  # of the largest number of a range: labels are kept in float32
 _HINT = "mend its source and write it again: ebm import-dataset or ebm render-dataset"
+
+
+def encode_labels(factor: Factor, values: Sequence[Label]) -> NDArray[Any]:
+    """Labels as they are stored: the index of a name, numbers, or rows of objects."""
+    if factor.kind == "objects":
+        return encode_things(factor, values)
+    if factor.names:
+        return np.array([factor.names.index(str(value)) for value in values], dtype=np.int64)
+    shape = (-1, 2) if factor.kind == "position" else (-1,)
+    return np.array(values, dtype=np.float32).reshape(shape)
+
+
+def row_shape(factor: Factor) -> tuple[int, ...]:
+    """The shape of one label of a factor."""
+    if factor.kind == "objects":
+        return (factor.most, len(factor.columns))
+    return (2,) if factor.kind == "position" else ()
 
 
 def check_labels(path: Path, factor: Factor, labels: NDArray[Any], *, start: int = 0) -> None:

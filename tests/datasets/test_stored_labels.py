@@ -9,7 +9,7 @@ from squares import TINY, put_base, squares_file
 
 from ebmcli.core.factors import Factor
 from ebmcli.datasets.hdf5 import read_labels
-from ebmcli.datasets.label_check import check_labels, some_of
+from ebmcli.datasets.stored_labels import check_labels, some_of
 from ebmcli.errors import FileFormatError
 from ebmcli.registry import create_registry
 from ebmcli.workflows.plans import TrainRequest, plan_concept

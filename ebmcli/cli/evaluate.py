@@ -54,7 +54,8 @@ def evaluate(
     """Measure how often generated pictures are right, and inferred values.
 
     A judge that never saw an energy reads them. A position is right within 0.2 per coordinate;
-    within 0.4, as in the paper, stands beside it. Calibration needs no judge: it compares
+    within 0.4, as in the paper, stands beside it. Numbers and places in units other than those of
+    the renderer are right within a tenth of their range. Calibration needs no judge: it compares
     probabilities with the labels of pictures, and draws charts where -o is given.
 
     Example: ebm eval "color=red & position=(0.5,0)" conjunction -n 100 -o results.json
@@ -135,6 +136,10 @@ def show(document: dict[str, Any]) -> None:
         table("values inferred from real pictures", headers, rows)
     if drawn or inferred:
         message("right: share +- standard error over seeds")
+        allowed = {k: v for row in drawn + inferred for k, v in row.get("tolerances", {}).items()}
+        if allowed:
+            within = ", ".join(f"{name} {error:g}" for name, error in allowed.items())
+            message(f"a number or a coordinate is right within: {within}")
     if drawn:
         message("FID: on the judge's features; in brackets that of as many real pictures")
     _show_calibration([row for row in document["rows"] if row["suite"] == "calibration"])

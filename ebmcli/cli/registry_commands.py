@@ -92,6 +92,7 @@ def verify(
     """Compare files with what was recorded.
 
     Every file is hashed again and its header compared; the status is 1 if anything differs.
+    Concepts whose base was replaced since they were trained are named; their files are unchanged.
 
     Example: ebm verify
     """
@@ -101,12 +102,21 @@ def verify(
     opened = _open(registry)
     records = [opened.find(name, kind) for name in names] if names else opened.records()
     checks = jobs.verify(opened, records)
-    rows = [(c.record.name, c.record.kind, c.record.file, c.problem or "ok") for c in checks]
+    rows = [
+        (c.record.name, c.record.kind, c.record.file, c.problem or c.warning or "ok")
+        for c in checks
+    ]
     headers = ("name", "kind", "file", "result")
     if as_json:
         console.print_json([dict(zip(headers, row, strict=True)) for row in rows])
     else:
         console.table(str(opened.path), headers, rows)
+    n_other = sum(check.warning is not None for check in checks)
+    if n_other:
+        console.message(
+            f"warning: concepts on another base than they were trained against: {n_other}"
+        )
+        console.message("hint: their measured numbers no longer hold: train them again")
     n_bad = sum(check.problem is not None for check in checks)
     if n_bad:
         console.message(f"error: {n_bad} of {len(checks)} files are not what was recorded")
@@ -203,8 +213,10 @@ def import_archive(
     Example: ebm import scenes.zip
     """
     from ebmcli.cli import console
-    from ebmcli.registry import writable_registry
+    from ebmcli.cli.train import warn_of_other_base
+    from ebmcli.registry import read_registry, writable_registry
     from ebmcli.workflows import archives
+    from ebmcli.workflows.registry import undermined
 
     path = writable_registry(registry)
     added = archives.import_archive(path, file, new_name=new_name, overwrite=overwrite)
@@ -212,6 +224,11 @@ def import_archive(
         console.print_json({"registry": str(path), "added": [_named(record) for record in added]})
     for record in added:
         console.message(f"added {record.kind} {record.name} to {path}")
+    opened = read_registry(path)
+    for record in added:
+        others = undermined(opened, record.name) if record.kind == "base" else []
+        if others:
+            warn_of_other_base(record.name, others)
     if not added:
         console.message(f"{path} has everything in {file} already")
 

@@ -38,7 +38,7 @@ def render_dataset(
 
     Example: ebm render-dataset scenes.h5 --recipe scenes --n 40000 --seed 1
     """
-    from ebmcli.workflows.render import RenderSettings
+    from ebmcli.workflows.render import RenderSettings, rehearse_dataset
 
     settings = RenderSettings(
         recipe=recipe,
@@ -50,6 +50,7 @@ def render_dataset(
         hold_out=hold_out,
     )
     if dry_run:
+        rehearse_dataset(settings, out, workers=workers, resume=resume, overwrite=overwrite)
         _show_plan(settings, workers=workers, as_json=as_json)
         return
     _render(settings, out, workers=workers, resume=resume, overwrite=overwrite, as_json=as_json)

@@ -1,5 +1,6 @@
 """``ebm train``, ``train-base`` and ``add-concept``: from a dataset file to a registered energy."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -167,12 +168,17 @@ def _request(
 def _run(request: Any, *, kind: str, dry_run: bool, as_json: bool) -> None:
     from ebmcli.cli.console import message, print_json
     from ebmcli.workflows.plans import plan_base, plan_concept
+    from ebmcli.workflows.prepare import rehearse
     from ebmcli.workflows.train import train as run_plan
 
     plan = plan_base(request) if kind == "base" else plan_concept(request)
     if dry_run:
+        rehearse(plan)
         print_json(plan.to_dict())
         return
+    if plan.resting:
+        named = ", ".join(plan.resting)
+        message(f"warning: {named} were trained against the base {request.name} that this replaces")
     message(f"training {kind} {request.name}; run folder {plan.folder}")
     with _training_progress(f"train {request.name}") as report:
         trained = run_plan(plan, report=report)
@@ -180,6 +186,16 @@ def _run(request: Any, *, kind: str, dry_run: bool, as_json: bool) -> None:
         print_json({"name": request.name, **trained.record.to_dict()})
         return
     _show(trained)
+    if plan.resting:
+        warn_of_other_base(request.name, plan.resting)
+
+
+def warn_of_other_base(base: str, concepts: Sequence[str]) -> None:
+    """Say which concepts rest on a base that was replaced."""
+    from ebmcli.cli.console import message
+
+    message(f"warning: {', '.join(concepts)} were trained against another base {base}")
+    message("hint: their measured numbers are of that one: train them again; ebm verify lists them")
 
 
 def _training_progress(title: str) -> Any:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from importlib.metadata import version
@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebmcli import __version__
-from ebmcli.core.factors import Factor, Label
-from ebmcli.datasets.object_lists import encode_things
+from ebmcli.core.factors import Factor
+from ebmcli.datasets.stored_labels import check_labels, row_shape
 from ebmcli.errors import ConfigError, DigestError, FileFormatError, OutputError, OutputExistsError
 
 FORMAT, VERSION = "ebm-dataset", 2
@@ -93,7 +93,7 @@ def read_labels(path: Path, factor: str, start: int, stop: int) -> NDArray[Any]:
     """Labels of one factor: int64 (n,) cells of names, float32 (n,), (n, 2) or lists of objects.
 
     Raises:
-        FileFormatError: The file is damaged, or has no such factor.
+        FileFormatError: The file is damaged, has no such factor, or labels that are none of it.
     """
     with _opened(path) as file:
         known = _info(path, file).factors
@@ -101,6 +101,7 @@ def read_labels(path: Path, factor: str, start: int, stop: int) -> NDArray[Any]:
             hint = f"its factors: {', '.join(known)}"
             raise FileFormatError(path, f"the dataset has no factor {factor!r}", hint=hint)
         labels: NDArray[Any] = file["factors"][factor][start:stop]
+    check_labels(path, known[factor], labels, start=start)
     return labels
 
 
@@ -131,16 +132,6 @@ def content_digest(file: Any) -> str:
     return f"sha256:{hasher.hexdigest()}"
 
 
-def encode_labels(factor: Factor, values: Sequence[Label]) -> NDArray[Any]:
-    """Labels as they are stored: the index of a name, numbers, or rows of objects."""
-    if factor.kind == "objects":
-        return encode_things(factor, values)
-    if factor.names:
-        return np.array([factor.names.index(str(value)) for value in values], dtype=np.int64)
-    shape = (-1, 2) if factor.kind == "position" else (-1,)
-    return np.array(values, dtype=np.float32).reshape(shape)
-
-
 class DatasetWriter:
     """Writes a dataset batch by batch; a context manager that keeps what was written.
 
@@ -156,22 +147,48 @@ class DatasetWriter:
             OutputError: The folder cannot be written, or the disk is too small.
             ConfigError: The file to resume was begun with other settings.
         """
-        self.info = info
-        self._partial = partial_path(info.path)
-        if info.path.is_dir():
-            raise OutputError(f"{info.path} is a folder", hint="name a file, such as scenes.h5")
-        if info.path.exists() and not overwrite:
-            raise OutputExistsError(info.path)
+        self.info, self._partial = info, partial_path(info.path)
         with self._reporting():
+            begun = self._checked(resume=resume, overwrite=overwrite)
             info.path.parent.mkdir(parents=True, exist_ok=True)
-            begun = self._partial.exists() and _is_allocated(self._partial)
-            if resume and begun:
-                self._file = self._reopened()
+            self._file = self._reopened("r+") if resume and begun else self._created()
+
+    @classmethod
+    def check(cls, info: DatasetInfo, *, resume: bool = False, overwrite: bool = False) -> None:
+        """Refuse what opening it would be refused for, and write nothing."""
+        writer = cls.__new__(cls)
+        writer.info, writer._partial = info, partial_path(info.path)
+        with writer._reporting():
+            if writer._checked(resume=resume, overwrite=overwrite) and resume:
+                writer._reopened("r").close()
             else:
-                if begun and not overwrite:
-                    hint = "add --resume to continue it, or --overwrite to start again"
-                    raise OutputExistsError(self._partial, hint=hint)
-                self._file = self._created()
+                writer._refuse_small_disk()
+
+    def _checked(self, *, resume: bool, overwrite: bool) -> bool:
+        """Is there the rest of an interrupted run? Refuses what must not be written over."""
+        path = self.info.path
+        if path.is_dir():
+            raise OutputError(f"{path} is a folder", hint="name a file, such as scenes.h5")
+        if path.exists() and not overwrite:
+            raise OutputExistsError(path)
+        folder = _nearest_folder(path)
+        if not (folder.is_dir() and os.access(folder, os.W_OK)):
+            hint = "choose a path in a folder of yours"
+            raise OutputError(f"cannot write {path}: {folder} cannot be written", hint=hint)
+        begun = self._partial.exists() and _is_allocated(self._partial)
+        if begun and not (resume or overwrite):
+            hint = "add --resume to continue it, or --overwrite to start again"
+            raise OutputExistsError(self._partial, hint=hint)
+        return begun
+
+    def _refuse_small_disk(self) -> None:
+        info = self.info
+        n_bytes = info.n_images * info.size**2 * 3
+        free = shutil.disk_usage(_nearest_folder(info.path)).free
+        if free < n_bytes:
+            found = f"needs {n_bytes // 10**6 + 1} MB, the disk has {free // 10**6} MB"
+            hint = "free some space, or ask for fewer or smaller images"
+            raise OutputError(f"{info.path} {found}", hint=hint)
 
     @property
     def n_written(self) -> int:
@@ -220,20 +237,14 @@ class DatasetWriter:
         """A new partial file, every array allocated."""
         info = self.info
         shape = (info.n_images, info.size, info.size, 3)
-        free = shutil.disk_usage(info.path.parent).free
-        if free < np.prod(shape, dtype=np.int64):
-            needed = int(np.prod(shape, dtype=np.int64)) // 10**6 + 1
-            hint = "free some space, or ask for fewer or smaller images"
-            raise OutputError(
-                f"{info.path} needs {needed} MB, the disk has {free // 10**6} MB", hint=hint
-            )
+        self._refuse_small_disk()
         file = h5py.File(self._partial, "w", libver=("earliest", "v108"), track_order=False)
         for name, value in self._header().items():
             file.attrs.create(name, value)
         _allocate(file, "images", shape, np.dtype("u1"))
         for name, factor in info.factors.items():
             dtype = np.dtype("<i8") if factor.names else np.dtype("<f4")
-            array = _allocate(file, f"factors/{name}", (info.n_images, *_row(factor)), dtype)
+            array = _allocate(file, f"factors/{name}", (info.n_images, *row_shape(factor)), dtype)
             array.attrs.create("factor", np.bytes_(json.dumps(factor.to_dict())))
             if factor.kind == "objects":
                 array.attrs.create("columns", np.bytes_(json.dumps(factor.columns)))
@@ -258,10 +269,10 @@ class DatasetWriter:
             "n_written": np.int64(0),
         }
 
-    def _reopened(self) -> Any:
+    def _reopened(self, mode: str) -> Any:
         """The partial file of an interrupted run, if it was begun with the same settings."""
         try:
-            file = h5py.File(self._partial, "r+", libver=("earliest", "v108"))
+            file = h5py.File(self._partial, mode, libver=("earliest", "v108"))
         except (BlockingIOError, PermissionError):
             raise
         except OSError as error:
@@ -295,6 +306,11 @@ class DatasetWriter:
             raise OutputError(problem, hint=hint) from error
 
 
+def _nearest_folder(path: Path) -> Path:
+    """The folder of a file to be, or what there is of the way to it."""
+    return next(parent for parent in path.absolute().parents if parent.exists())
+
+
 def _is_allocated(path: Path) -> bool:
     """False for a file whose making was interrupted: there is nothing in it to go on with.
 
@@ -306,13 +322,6 @@ def _is_allocated(path: Path) -> bool:
             return all(f"factors/{name}" in file for name in names)  # in the order of making
     except OSError:
         return path.stat().st_size > 0
-
-
-def _row(factor: Factor) -> tuple[int, ...]:
-    """The shape of one label of a factor."""
-    if factor.kind == "objects":
-        return (factor.most, len(factor.columns))
-    return (2,) if factor.kind == "position" else ()
 
 
 def _version(info: DatasetInfo) -> int:

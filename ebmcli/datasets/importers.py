@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebmcli.core.factors import Factor
+from ebmcli.datasets.stored_labels import check_labels, some_of
 from ebmcli.errors import FileFormatError
-from ebmcli.imaging import Picture, fit_square, read_image
+from ebmcli.imaging import SUFFIXES, Picture, fit_square, read_image
 
 SHUFFLE_SEED = 0
 BATCH = 256  # images per batch handed on
@@ -75,16 +76,14 @@ def open_celeba(folder: Path, *, size: int, limit: int | None) -> Source:
     Of each image the middle 178 x 178 is kept. ``old`` is the opposite of ``young``.
 
     Raises:
-        FileFormatError: A file is missing, or a line is not as published.
+        FileFormatError: A file is missing, a line is not as published, or images and lines do not
+            correspond. Images of lines beyond ``limit`` may be missing.
     """
     table = _first(folder, ["list_attr_celeba.txt", "Anno/list_attr_celeba.txt"])
     images = _first(folder, ["img_align_celeba", "Img/img_align_celeba"])
-    names, files, values = _attributes(table)
-    files, values = files[:limit], values[:limit]
-    present = {path.name for path in images.iterdir()}
-    for row, file in enumerate(files):
-        if file not in present:
-            raise FileFormatError(f"{table}:{row + 3}", f"there is no image {file} in {images}")
+    names, lines, values = _attributes(table)
+    _check_images(table, lines, images, limit)
+    files, values = list(lines)[:limit], values[:limit]
     labels = {name: (values[:, column] > 0).astype(np.int64) for column, name in enumerate(names)}
     if "young" in labels:
         labels["old"] = 1 - labels["young"]
@@ -105,8 +104,24 @@ def _first(folder: Path, names: list[str]) -> Path:
     raise FileFormatError(folder, f"has no {names[0]}", hint=hint)
 
 
-def _attributes(path: Path) -> tuple[list[str], list[str], NDArray[np.int8]]:
-    """Attribute names in our spelling, file names, and the table of -1 and 1."""
+def _check_images(table: Path, lines: dict[str, int], images: Path, limit: int | None) -> None:
+    """Every line that is read has its image, and every image has its line."""
+    present = {path.name for path in images.iterdir()}
+    lost = [file for file in list(lines)[:limit] if file not in present]
+    if lost:
+        problem = f"there is no image {some_of(lost)} in {images}"
+        hint = "the images are incomplete: unpack them again, or take the line out and count anew"
+        raise FileFormatError(f"{table}:{lines[lost[0]]}", problem, hint=hint)
+    shown = {name for name in present if Path(name).suffix.lower() in SUFFIXES and name[0] != "."}
+    rest = sorted(shown - set(lines))
+    if rest:
+        problem = f"has no line for {len(rest)} of {len(shown)} images: {some_of(rest)}"
+        hint = "download the file again, or move these images elsewhere"
+        raise FileFormatError(table, problem, hint=hint)
+
+
+def _attributes(path: Path) -> tuple[list[str], dict[str, int], NDArray[np.int8]]:
+    """Attribute names in our spelling, the line of every file name, the table of -1 and 1."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -115,16 +130,24 @@ def _attributes(path: Path) -> tuple[list[str], list[str], NDArray[np.int8]]:
         hint = "line 1 is the number of images, line 2 the attribute names"
         raise FileFormatError(f"{path}:1", "is not CelebA's list of attributes", hint=hint)
     names = [attribute_name(word) for word in lines[1].split()]
-    rows = [line.split() for line in lines[2:] if line.strip()]
-    for number, row in enumerate(rows, start=3):
+    found: dict[str, int] = {}
+    rows = []
+    for number, line in enumerate(lines[2:], start=3):
+        row = line.split()
+        if not row:
+            continue
         if len(row) != len(names) + 1 or not set(row[1:]) <= {"1", "-1"}:
             problem = f"expected a file name and {len(names)} numbers, each -1 or 1"
             raise FileFormatError(f"{path}:{number}", problem)
+        if row[0] in found:
+            problem = f"{row[0]} has a line already, line {found[row[0]]}"
+            raise FileFormatError(f"{path}:{number}", problem, hint="take one of them out")
+        found[row[0]] = number
+        rows.append(row[1:])
     if len(rows) != int(lines[0]):
         problem = f"line 1 says {int(lines[0])} images, {len(rows)} follow"
         raise FileFormatError(path, problem, hint="the file is incomplete: download it again")
-    values = np.array([row[1:] for row in rows]).astype(np.int8)
-    return names, [row[0] for row in rows], values
+    return names, found, np.array(rows).astype(np.int8)
 
 
 def attribute_name(published: str) -> str:
@@ -160,6 +183,7 @@ def open_shapes3d(path: Path, *, size: int, limit: int | None) -> Source:
         name="orientation", kind="scalar", low=-30.0, high=30.0, unit="degrees"
     )
     columns |= {"scale": values[:, 3].astype("f4"), "orientation": values[:, 5].astype("f4")}
+    _check_columns(path, factors, columns)
 
     def blocks() -> Iterator[Picture]:
         with _opened(path) as file:
@@ -204,6 +228,7 @@ def open_dsprites(path: Path, *, size: int, limit: int | None) -> Source:
         "orientation": values[:, 3].astype("f4"),
         "position": np.stack([2 * values[:, 4] - 1, 1 - 2 * values[:, 5]], axis=1).astype("f4"),
     }
+    _check_columns(path, factors, columns)
     return Source(
         recipe="dsprites",
         factors=factors,
@@ -244,15 +269,24 @@ def _gathered(blocks: Iterator[Picture], rows: NDArray[np.int64], size: int) -> 
         yield kept[at : at + BATCH]
 
 
+def _check_columns(
+    path: Path, factors: dict[str, Factor], columns: dict[str, NDArray[Any]]
+) -> None:
+    """Refuse numbers that were never published, before the rows are shuffled."""
+    for name, factor in factors.items():
+        check_labels(path, factor, columns[name])
+
+
 def _cells(
     path: Path, name: str, values: NDArray[np.float64], *, n_cells: int
 ) -> NDArray[np.int64]:
     """Published values as indices of names."""
     cells = np.rint(values)
-    wrong = (np.abs(values - cells) > TOLERANCE) | (cells < 0) | (cells >= n_cells)
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise FileFormatError(path, f"row {row} has a {name} that was never published")
+    right = (np.abs(values - cells) <= TOLERANCE) & (cells >= 0) & (cells < n_cells)  # not NaN
+    if not right.all():
+        row, count = int(right.argmin()), int((~right).sum())
+        problem = f"row {row} has a {name} that was never published; such rows: {count}"
+        raise FileFormatError(path, problem, hint="download it again, or take the rows out")
     return cells.astype(np.int64)
 
 

@@ -7,7 +7,6 @@ does not fit: the error names file and line.
 """
 
 import csv
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,13 @@ import numpy as np
 
 from ebmcli.core.expression import KEYWORDS, NAME
 from ebmcli.core.factors import Factor, Value
-from ebmcli.datasets.hdf5 import encode_labels
 from ebmcli.datasets.importers import SHUFFLE_SEED, YES_NO, Source, batches_of_files, chosen_rows
+from ebmcli.datasets.stored_labels import encode_labels, some_of
 from ebmcli.errors import ConfigError, FileFormatError
 from ebmcli.imaging import find_images
 
 TABLE = "labels.csv"
+LARGEST = float(np.finfo(np.float32).max)  # labels are stored in float32
 TAKEN = ("scenes", "faces", "celeba", "shapes3d", "dsprites")  # recipes with other pictures
 
 
@@ -130,19 +130,23 @@ def _paths(folder: Path, table: Table) -> list[Path]:
     """The image of every row; every image of the folder has exactly one row."""
     paths: list[Path] = []
     seen: dict[Path, int] = {}
-    for index, name in enumerate(table.column("file")):
+    names = table.column("file")
+    lost = [index for index, name in enumerate(names) if not (folder / name).is_file()]
+    if lost:
+        missing = some_of([str(folder / names[index]) for index in lost])
+        hint = "add the images, or take their rows out"
+        raise table.wrong(lost[0], f"there is no image {missing}", hint=hint)
+    for index, name in enumerate(names):
         path = folder / name
-        if not path.is_file():
-            raise table.wrong(index, f"there is no image {path}")
         if path in seen:
             raise table.wrong(index, f"{name} has a row already, on line {seen[path]}")
         seen[path] = table.lines[index]
         paths.append(path)
     rest = [path for path in find_images([folder]) if path not in seen]
     if rest:
-        more = f" (and {len(rest) - 1} more)" if len(rest) > 1 else ""
-        problem = f"has no row for {rest[0].relative_to(folder)}{more}"
-        raise FileFormatError(table.path, problem, hint="add a row, or move the image elsewhere")
+        problem = f"has no row for {some_of([str(path.relative_to(folder)) for path in rest])}"
+        hint = "add a row for each, or move the images elsewhere"
+        raise FileFormatError(table.path, problem, hint=hint)
     return paths
 
 
@@ -165,10 +169,13 @@ def _factor(table: Table, name: str, columns: list[str]) -> tuple[Factor, list[V
     cells = table.column(columns[0])
     if all(cell.lower() in YES_NO for cell in cells):
         return Factor(name=name, kind="binary", names=YES_NO), [cell.lower() for cell in cells]
-    if any(_number(cell) for cell in cells):
+    if any(_number(cell) for cell in cells) or all(_numeric(cell) for cell in cells):
         return _measured(table, name, columns)
     words = sorted(set(cells))
     for index, cell in enumerate(cells):
+        if cell.lower() == "nan":  # what programs write where a value is missing
+            hint = "fill it in, take the row out, or write another word"
+            raise table.wrong(index, f"{name} has no value: {cell}", hint=hint)
         if not _is_name(cell):
             hint = f"call it {_as_name(cell)}"
             raise table.wrong(index, f"{name}: {cell!r} is no name", hint=hint)
@@ -182,9 +189,13 @@ def _factor(table: Table, name: str, columns: list[str]) -> tuple[Factor, list[V
 def _measured(table: Table, name: str, columns: list[str]) -> tuple[Factor, list[Value]]:
     """A scalar or a position, over the range of its numbers."""
     for column in columns:
-        for index, cell in enumerate(table.column(column)):
-            if not _number(cell):
-                raise table.wrong(index, f"{column}: {cell!r} is no number, others are")
+        cells = table.column(column)
+        wrong = [index for index, cell in enumerate(cells) if not _number(cell)]
+        if wrong:
+            what = "no finite number" if _numeric(cells[wrong[0]]) else "no number, others are"
+            rows = "1 such row" if len(wrong) == 1 else f"{len(wrong)} such rows"
+            problem = f"{column}: {cells[wrong[0]]!r} is {what} ({rows})"
+            raise table.wrong(wrong[0], problem, hint="fill it in, or take the rows out")
     numbers = np.array([[float(cell) for cell in table.column(column)] for column in columns])
     low, high = float(numbers.min()), float(numbers.max())
     if low == high:
@@ -196,11 +207,17 @@ def _measured(table: Table, name: str, columns: list[str]) -> tuple[Factor, list
 
 
 def _number(cell: str) -> bool:
-    """Is the text a finite number?"""
+    """Is the text a finite number, in float32 too?"""
+    return _numeric(cell) and abs(float(cell)) <= LARGEST
+
+
+def _numeric(cell: str) -> bool:
+    """Is the text a number at all: nan, inf, or one too large to be stored?"""
     try:
-        return math.isfinite(float(cell))
+        float(cell)
     except ValueError:
         return False
+    return True
 
 
 def _is_name(text: str) -> bool:

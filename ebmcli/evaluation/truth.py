@@ -3,9 +3,13 @@
 A statement about a name is true when the judge reads that name; one about a place when both
 coordinates are within a tolerance; ``size=0.4`` within a tolerance of its own; ``size>0.4`` by
 comparison. Connectives are those of boolean logic.
+
+Tolerances (:func:`tolerance_of`) are lengths where a factor is measured in the world units of the
+renderer, and a tenth of its range where it has any other unit: degrees, years, none.
 """
 
 import operator
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
@@ -13,9 +17,11 @@ from ebmcli.core.expression import Expression, Literal, interpret, literals
 from ebmcli.core.factors import Factor
 from ebmcli.evaluation.judge import Readings
 
+WORLD_UNITS = "world units"  # the unit of the factors that ebm renders, kept with each of them
 POSITION_TOLERANCE = 0.2  # per coordinate, world units
-PAPER_TOLERANCE = 0.4  # per coordinate, world units: Du, Li, Mordatch (2020)
-SCALAR_TOLERANCE = 0.05  # in the factor's unit
+SCALAR_TOLERANCE = 0.05  # world units
+RANGE_SHARE = 0.1  # of the range of any other factor; chosen: 0.2 on [-1, 1], as for places above
+WIDE = 2.0  # times the tolerance of a place: 0.4 world units, as Du, Li, Mordatch (2020) have it
 PRESENT = 0.5  # a picture shows an object when the judge says so with more than this probability
 
 
@@ -23,8 +29,7 @@ def holds(
     expression: Expression,
     readings: Readings,
     *,
-    position_tolerance: float = POSITION_TOLERANCE,
-    scalar_tolerance: float = SCALAR_TOLERANCE,
+    wide: bool = False,
 ) -> Tensor:
     """Truth of a formula for every picture: (B,) bool. Weights have no part in truth.
 
@@ -33,8 +38,7 @@ def holds(
     Args:
         expression: A resolved tree, see ``statements.resolve``.
         readings: What the judge read.
-        position_tolerance: Largest error of each coordinate, world units.
-        scalar_tolerance: Largest error of a number, in its unit.
+        wide: Twice the tolerance for places.
 
     Raises:
         KeyError: A concept that the judge does not read.
@@ -42,7 +46,7 @@ def holds(
 
     def truth(literal: Literal) -> Tensor:
         factor, value = readings.factors[literal.name], readings.values[literal.name]
-        tolerance = position_tolerance if factor.kind == "position" else scalar_tolerance
+        tolerance = wide_tolerance_of(factor) if wide else tolerance_of(factor)
         return statement_holds(literal, factor, value, tolerance=tolerance)
 
     result: Tensor = interpret(
@@ -53,6 +57,32 @@ def holds(
         negation=operator.invert,
     )
     return result
+
+
+def tolerance_of(factor: Factor) -> float:
+    """Largest error of a number, or of each coordinate of a place, in the factor's unit.
+
+        0.2 for places, 0.05 for numbers        in world units
+        (high - low) / 10                       in any other unit
+
+    Names have none: 0.
+    """
+    if factor.names or factor.kind == "objects":
+        return 0.0
+    if factor.unit == WORLD_UNITS:
+        return POSITION_TOLERANCE if factor.kind == "position" else SCALAR_TOLERANCE
+    return RANGE_SHARE * (factor.high - factor.low)
+
+
+def wide_tolerance_of(factor: Factor) -> float:
+    """As :func:`tolerance_of`, twice as much for places."""
+    return (WIDE if factor.kind == "position" else 1.0) * tolerance_of(factor)
+
+
+def tolerances(factors: Iterable[Factor]) -> dict[str, float]:
+    """The tolerance of every number and place by name, for a record."""
+    measured = [factor for factor in factors if tolerance_of(factor) > 0]
+    return {factor.name: tolerance_of(factor) for factor in measured}
 
 
 def statement_holds(literal: Literal, factor: Factor, value: Tensor, *, tolerance: float) -> Tensor:
@@ -69,6 +99,7 @@ def statement_holds(literal: Literal, factor: Factor, value: Tensor, *, toleranc
     return (error <= tolerance).all(1) if factor.kind == "position" else error <= tolerance
 
 
-def names_a_place(expression: Expression, factors: dict[str, Factor]) -> bool:
-    """Does the formula speak about a position, so that the tolerance matters?"""
-    return any(factors[literal.name].kind == "position" for literal in literals(expression))
+def places_of(expression: Expression, factors: Mapping[str, Factor]) -> list[Factor]:
+    """The places a formula speaks about, each once: of them a wider tolerance is counted too."""
+    names = dict.fromkeys(literal.name for literal in literals(expression))
+    return [factors[name] for name in names if factors[name].kind == "position"]

@@ -31,6 +31,9 @@ class Editor:
     def put(self, record: Record, *, overwrite: bool = False) -> None:
         """Add a record, or replace the one of its name.
 
+        The concepts under a base that is replaced keep the digest of the one they were used with,
+        where they have none yet: so that it can be told afterwards.
+
         Raises:
             UsageError: The name or the path is not allowed, or the file belongs to another record.
             OutputExistsError: The name is taken and was not to be overwritten.
@@ -49,7 +52,13 @@ class Editor:
             same = (other.kind, other.name) == (record.kind, record.name)
             if other.file == record.file and not same:
                 raise UsageError(f"{record.file} belongs to the {other.kind} {other.name} already")
+        old = known.get(record.name)
         self._document.put(SECTION[record.kind], record.name, record.to_dict())
+        if record.kind == "base" and old is not None and old.sha256 != record.sha256:
+            for concept in self.registry.resting_on(record.name):
+                provenance = {"base": old.sha256} | concept.provenance
+                entry = replace(concept, provenance=provenance).to_dict()
+                self._document.put(SECTION["concept"], concept.name, entry)
         self._update()
 
     def remove(self, kind: Kind, name: str) -> Record:

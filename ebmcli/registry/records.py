@@ -54,6 +54,12 @@ class Record:
         return tuple(found)
 
     @property
+    def trained_base(self) -> str | None:
+        """The digest of the base a concept was trained against; None where it is not recorded."""
+        digest = self.provenance.get("base")
+        return digest if isinstance(digest, str) else None
+
+    @property
     def temperatures(self) -> dict[float, float]:
         """T by sigma, of a concept that was calibrated; else empty."""
         levels = self.calibration.get("temperatures", {})
@@ -121,6 +127,19 @@ class Registry:
             hint = f"add --kind {found[0].kind} or --kind {found[1].kind}"
             raise UsageError(f"{name} is both a {kinds}", hint=hint)
         return found[0]
+
+    def resting_on(self, base: str) -> list[Record]:
+        """The concepts that name a base."""
+        return [concept for concept in self.concepts.values() if concept.base == base]
+
+    def has_other_base(self, concept: Record) -> bool:
+        """Was a concept trained against another base than the one that has its name now?
+
+        Its measured numbers and the pictures drawn with it are then those of another energy. False
+        where it is not known, as for records of older versions.
+        """
+        base = self.bases.get(concept.base or "")
+        return base is not None and concept.trained_base not in (None, base.sha256)
 
     def file(self, record: Record) -> Path:
         """Where the weights of a record are, absolute."""

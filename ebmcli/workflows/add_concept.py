@@ -27,7 +27,8 @@ from ebmcli.workflows.generate import GenerateRequest, draw_pictures
 from ebmcli.workflows.judging import load_judge, read_all
 from ebmcli.workflows.loading import load_concept
 from ebmcli.workflows.plans import TrainRequest, plan_concept
-from ebmcli.workflows.train import Trained, load_images, train
+from ebmcli.workflows.prepare import load_images
+from ebmcli.workflows.train import Trained, train
 
 READ_SIGMA = 0.1  # intensity; noise at which values are read
 N_COMPOSED = 16  # pictures drawn for each old concept together with the new one

@@ -4,6 +4,7 @@ The manifest holds the entries of a registry.yaml as JSON; equal content gives e
 """
 
 import json
+import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -31,7 +32,19 @@ VERSION = 1
 MANIFEST = "manifest.json"
 MAX_BYTES = 4_000_000_000  # chosen: unpacked; refuses archives made to fill a disk
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's first date: the time of export is not content
+_HEAD = 256  # bytes; chosen: what an archive begins with is in its first 60
 _HINT = "export it again: ebm export NAME -o FILE.zip"
+_AGAIN = "copy or download it again, or " + _HINT
+_BROKEN = (  # all that zipfile raises on damaged files
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    OverflowError,
+    MemoryError,
+)
 
 
 def export(
@@ -78,7 +91,8 @@ def import_archive(
         What was added or replaced.
 
     Raises:
-        FileFormatError: Not such a zip file, or its content contradicts its manifest.
+        FileFormatError: Not such a zip file, a damaged one, or its content contradicts its
+            manifest.
         DigestError: Weights are not those of the manifest.
         OutputExistsError: A name is taken by other weights.
     """
@@ -131,21 +145,21 @@ def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
 
 def _read(source: Path) -> list[tuple[Record, bytes]]:
     """Everything in an archive, bases first, after every check that needs no registry."""
+    ours = _begins_as_ours(source)
     try:
         with zipfile.ZipFile(source) as archive:
             files = [entry for entry in archive.infolist() if not entry.is_dir()]
             members = {entry.filename: entry.file_size for entry in files}
+            ours = ours or MANIFEST in members
             if MANIFEST not in members or sum(members.values()) > MAX_BYTES:
-                raise _foreign(source)
+                raise zipfile.BadZipFile("no manifest, or impossible sizes")
             records = _records(source, archive.read(MANIFEST))
             _compare(source, members, records)
             content = [(record, archive.read(record.file)) for record in records]
-    except FileNotFoundError as error:
-        raise FileFormatError(source, "no such file") from error
     except OSError as error:
-        raise FileFormatError(source, f"cannot be read: {error.strerror}") from error
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
-        raise _foreign(source) from error
+        raise FileFormatError(source, f"cannot be read: {error.strerror or error}") from error
+    except _BROKEN as error:
+        raise (_damaged(source) if ours else _foreign(source)) from error
     for record, data in content:
         member = source / record.file
         check_digest(member, bytes_digest(data), record.sha256)
@@ -153,6 +167,22 @@ def _read(source: Path) -> list[tuple[Record, bytes]]:
         if problem:
             raise FileFormatError(member, problem, hint=_HINT)
     return content
+
+
+def _begins_as_ours(source: Path) -> bool:
+    """Does a file begin as :func:`export` writes it: the manifest first, its format named first?
+
+    A truncated archive has lost its table of contents, which is at the end of a zip file; its
+    beginning still says what it was.
+    """
+    try:
+        with source.open("rb") as file:
+            head = file.read(_HEAD)
+    except FileNotFoundError as error:
+        raise FileFormatError(source, "no such file") from error
+    except OSError as error:
+        raise FileFormatError(source, f"cannot be read: {error.strerror or error}") from error
+    return MANIFEST.encode() in head or f'"{FORMAT}"'.encode() in head
 
 
 def _records(source: Path, text: bytes) -> list[Record]:
@@ -204,6 +234,11 @@ def _put(editor: Editor, record: Record, *, overwrite: bool) -> None:
             hint = f"ebm rename {record.name} NEW keeps yours, --overwrite replaces it"
         raise OutputExistsError(f"another {kind} {record.name!r}", hint=hint)
     editor.put(record, overwrite=overwrite)
+
+
+def _damaged(source: Path) -> FileFormatError:
+    problem = "is damaged: it is truncated, or bytes of it have changed; nothing was imported"
+    return FileFormatError(source, problem, hint=_AGAIN)
 
 
 def _foreign(source: Path) -> FileFormatError:

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from ebmcli.core.expression import number_text
 from ebmcli.core.factors import Factor
 from ebmcli.datasets.hdf5 import DatasetInfo, read_images, read_info, read_labels, verify_digest
-from ebmcli.datasets.object_lists import check_things, decode_things
-from ebmcli.errors import FileFormatError
+from ebmcli.datasets.object_lists import decode_things
 from ebmcli.pictures import labelled_grid, write_png
 
 N_SHOWN = 32  # images on a contact sheet; chosen
@@ -113,17 +112,12 @@ def _summary(info: DatasetInfo, factor: Factor) -> FactorSummary:
     """Counts or ranges of one factor."""
     labels = read_labels(info.path, factor.name, 0, info.n_images)
     if factor.kind == "objects":
-        return _objects_summary(info, factor, labels)
-    if factor.names and len(labels) and not 0 <= labels.min() <= labels.max() < len(factor.names):
-        raise FileFormatError(info.path, f"has labels of {factor.name} that have no name")
+        return _objects_summary(factor, labels)
     return _spread(factor, labels)
 
 
-def _objects_summary(info: DatasetInfo, factor: Factor, rows: NDArray[Any]) -> FactorSummary:
+def _objects_summary(factor: Factor, rows: NDArray[Any]) -> FactorSummary:
     """How many objects there are in all pictures, and how their parts are spread."""
-    problem = check_things(factor, rows)
-    if problem:
-        raise FileFormatError(info.path, problem)
     present = rows[rows[..., 0] > 0]
     parts = tuple(
         _spread(part, present[:, [factor.columns.index(column) for column in part.columns]])

@@ -17,7 +17,7 @@ from ebmcli.datasets.hdf5 import DatasetInfo, read_info
 from ebmcli.errors import ConfigError, OutputExistsError, UsageError
 from ebmcli.evaluation.judge import Judge, JudgeConfig, disturb, judge_losses
 from ebmcli.evaluation.negatives import empty_floors, without_object
-from ebmcli.evaluation.truth import POSITION_TOLERANCE, PRESENT, SCALAR_TOLERANCE
+from ebmcli.evaluation.truth import PRESENT, tolerance_of
 from ebmcli.registry import Record, read_registry
 from ebmcli.registry.schema import check_name
 from ebmcli.training.loop import (
@@ -125,7 +125,7 @@ def measure(judge: Judge, held: Labelled, *, seed: int) -> dict[str, Any]:
             measured[name] = {"accuracy": _mean(value == label)}
             continue
         error = (value - label).abs()
-        limit = POSITION_TOLERANCE if factor.kind == "position" else SCALAR_TOLERANCE
+        limit = tolerance_of(factor)
         inside = error.view(len(error), -1) <= limit
         measured[name] = {"mae": _mean(error), f"within_{limit:g}": _mean(inside.all(1))}
     generator = Generator().manual_seed(seed)

@@ -33,7 +33,8 @@ from ebmcli.workflows.keeping import keep_trained
 from ebmcli.workflows.loading import load_base
 from ebmcli.workflows.own_samples import Progress, SampleRequest, own_samples, refuse_foreign
 from ebmcli.workflows.plans import refuse_judged
-from ebmcli.workflows.train import N_DRAWN, created, load_images, versions
+from ebmcli.workflows.prepare import load_images
+from ebmcli.workflows.train import N_DRAWN, created, versions
 
 TRUNK = {"widths": (16, 32, 64, 96), "depths": (1, 1, 1, 1), "embedding": 64, "head": 64}
 MIN_SAMPLES = 64

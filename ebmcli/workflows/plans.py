@@ -10,7 +10,7 @@ import torch
 
 from ebmcli.core.concepts import METHODS
 from ebmcli.core.factors import Factor
-from ebmcli.datasets.hdf5 import DatasetInfo, read_info
+from ebmcli.datasets.hdf5 import DatasetInfo, read_info, read_labels
 from ebmcli.errors import ConfigError, OutputExistsError, UnknownNameError, UsageError
 from ebmcli.registry import Registry, checkpoint_file, read_registry
 from ebmcli.registry.schema import check_name, twin_names
@@ -59,6 +59,7 @@ class Plan:
     folder: Path
     weights: Path
     device: torch.device
+    resting: tuple[str, ...] = ()  # concepts on the base of this name, which is to be replaced
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for people and for config.json."""
@@ -76,6 +77,7 @@ class Plan:
             "device": str(self.device),
             "folder": str(self.folder),
             "weights": str(self.weights),
+            "replaces_base_of": list(self.resting),
             "settings": self.settings.to_dict(),
         }
 
@@ -140,6 +142,7 @@ def _plan(request: TrainRequest, *, kind: str, method: str) -> Plan:
         folder=folder / "runs" / (f"base-{request.name}" if kind == "base" else request.name),
         weights=folder / file,
         device=resolve_device(request.device),
+        resting=tuple(c.name for c in registry.resting_on(request.name)) if kind == "base" else (),
     )
 
 
@@ -162,6 +165,12 @@ def _check_numbers(request: TrainRequest) -> None:
         raise ConfigError(f"--minutes must be positive, got {request.minutes:g}")
     if request.steps is not None and request.minutes is not None:
         raise ConfigError("--steps and --minutes exclude each other", hint="give one of them")
+    given = "--steps" if request.steps is not None else "--minutes"
+    if steps_set(request) and (request.steps, request.minutes) != (None, None):
+        hint = "give one of them"
+        raise ConfigError(f"{given} and --set n_steps exclude each other", hint=hint)
+    if request.resume and request.restart:
+        raise ConfigError("--resume and --restart exclude each other", hint="give one of them")
     if not 0 <= request.seed < N_SEEDS:
         raise ConfigError(f"--seed is between 0 and 2^32 - 1, got {request.seed}")
 
@@ -193,6 +202,7 @@ def _factor(request: TrainRequest, info: DatasetInfo) -> Factor:
         raise UnknownNameError(
             "factor", name, list(info.factors), where=f" in {info.path}", hint=hint
         )
+    read_labels(info.path, name, 0, info.n_images)  # which refuses what is no value of it
     return info.factors[name]
 
 
@@ -216,7 +226,7 @@ def _base(request: TrainRequest, registry: Registry, space: str) -> str | None:
 
 def steps_set(request: TrainRequest) -> bool:
     """Has the number of updates been asked for by ``--set``?"""
-    return any(text.startswith("n_steps=") for text in request.assignments)
+    return any(text.partition("=")[0].strip() == "n_steps" for text in request.assignments)
 
 
 def resume_command(plan: Plan) -> str:

@@ -68,7 +68,7 @@ def accuracy(record: Record) -> float | None:
 
 def description(registry: Registry, record: Record) -> dict[str, Any]:
     """Everything that is known about a record, in plain types."""
-    there = present(registry, record)
+    there, of_base = present(registry, record), record.kind == "base"
     return {
         "name": record.name,
         "kind": record.kind,
@@ -77,21 +77,48 @@ def description(registry: Registry, record: Record) -> dict[str, Any]:
         "bytes": registry.file(record).stat().st_size if there else None,
         "status": "ok" if there else "missing",
         "usage": usage(record.name, record.factor) if record.factor else None,
-        "used_by": [c.name for c in registry.concepts.values() if _uses(c, record)],
+        "used_by": [c.name for c in registry.resting_on(record.name)] if of_base else [],
+        "trained_against_another": undermined(registry, record.name) if of_base else [],
+        "warning": other_base(registry, record),
     }
+
+
+def undermined(registry: Registry, base: str) -> list[str]:
+    """The concepts that name a base and were trained against another one, by name."""
+    return [c.name for c in registry.resting_on(base) if registry.has_other_base(c)]
+
+
+def other_base(registry: Registry, record: Record) -> str | None:
+    """That a concept was trained against another base than the one of that name, in words."""
+    if not registry.has_other_base(record):
+        return None
+    then, now = str(record.trained_base)[:19], registry.get("base", str(record.base)).sha256[:19]
+    return f"trained against another base {record.base} ({then}, now {now})"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """What :func:`verify` found about one record; ``problem`` is None where all is well."""
+    """What :func:`verify` found about one record.
+
+    ``problem`` is None where the file is the one that was recorded; ``warning`` is None unless the
+    concept was trained against another base than the one it has now.
+    """
 
     record: Record
     problem: str | None
+    warning: str | None = None
 
 
 def verify(registry: Registry, records: Sequence[Record]) -> list[Check]:
     """Hash every file again and compare its header with the record."""
-    return [Check(record=record, problem=_problem(registry, record)) for record in records]
+    return [
+        Check(
+            record=record,
+            problem=_problem(registry, record),
+            warning=other_base(registry, record),
+        )
+        for record in records
+    ]
 
 
 def mismatch(record: Record, header: dict[str, Any]) -> str | None:
@@ -151,10 +178,6 @@ def remove(path: Path, name: str, *, kind: Kind | None = None, keep_file: bool =
             problem = f"{name} is no longer registered, but its file stays: {error}"
             raise OutputError(problem, hint="delete it yourself") from error
     return record
-
-
-def _uses(concept: Record, record: Record) -> bool:
-    return record.kind == "base" and concept.base == record.name
 
 
 def _problem(registry: Registry, record: Record) -> str | None:

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from ebmcli.core.expression import value_text
 from ebmcli.core.factors import Label, Value
-from ebmcli.datasets.hdf5 import DatasetInfo, DatasetWriter, encode_labels
+from ebmcli.datasets.hdf5 import DatasetInfo, DatasetWriter
 from ebmcli.datasets.labels import Restriction, draw_labels, read_restriction
 from ebmcli.datasets.recipes import find_recipe
 from ebmcli.datasets.renderer import MAX_SIZE, MIN_SIZE, Renderer
+from ebmcli.datasets.stored_labels import encode_labels
 from ebmcli.errors import ConfigError, InterruptedRun, OutputError
 from ebmcli.workflows.spawned import check_stop, spawned_map
 
@@ -141,6 +142,24 @@ def plan_dataset(settings: RenderSettings, *, workers: int = 1) -> RenderPlan:
         seconds=pixels * MS_PER_PIXEL / 1000 / workers,
         example=draw_labels(recipe, settings.restriction(), rng),
     )
+
+
+def rehearse_dataset(
+    settings: RenderSettings,
+    path: Path,
+    *,
+    workers: int = 1,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Refuse, without writing, what :func:`render_dataset` would be refused for.
+
+    Raises:
+        ConfigError, OutputExistsError, OutputError, RenderError: As it does.
+    """
+    _check_workers(workers)
+    DatasetWriter.check(settings.info(path), resume=resume, overwrite=overwrite)
+    _renderer(settings.size, find_recipe(settings.recipe).roundness)
 
 
 def render_dataset(

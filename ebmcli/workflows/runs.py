@@ -115,8 +115,7 @@ def train_to_end(
         DivergedError: Numbers are not finite; the last good checkpoint is kept.
     """
     if run.state_path.exists():
-        tensors, _ = read_checkpoint(run.state_path, kind="run")
-        state.load(tensors)
+        restore(run, state)
     begun = saved = time.monotonic()
     earlier = state.seconds
     history = run.folder / "metrics.jsonl"
@@ -143,6 +142,20 @@ def train_to_end(
             hint = f"{error.hint} in {run.folder}; {run.resume_hint}, with that --set"
             raise DivergedError(error.problem, hint=hint) from error
     save_state(run, state)
+
+
+def restore(run: Run, state: TrainingState) -> None:
+    """Put the last checkpoint of a run into a state.
+
+    Raises:
+        FileFormatError: It is damaged, or of another network.
+    """
+    tensors, _ = read_checkpoint(run.state_path, kind="run")
+    try:
+        state.load(tensors)
+    except (KeyError, RuntimeError) as error:
+        hint = "start again: --restart instead of --resume"
+        raise FileFormatError(run.state_path, "is not of this network", hint=hint) from error
 
 
 def save_state(run: Run, state: TrainingState) -> None:

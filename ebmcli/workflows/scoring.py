@@ -25,12 +25,12 @@ from ebmcli.evaluation.metrics import (
     share,
 )
 from ebmcli.evaluation.truth import (
-    PAPER_TOLERANCE,
-    POSITION_TOLERANCE,
     PRESENT,
-    SCALAR_TOLERANCE,
     holds,
-    names_a_place,
+    places_of,
+    tolerance_of,
+    tolerances,
+    wide_tolerance_of,
 )
 from ebmcli.registry import Registry
 from ebmcli.workflows.device import resolve_device
@@ -75,7 +75,7 @@ class _Tally:
     """What was counted for one seed, group by group."""
 
     right: list[Tensor] = field(default_factory=list)
-    wide: list[Tensor] = field(default_factory=list)  # with the paper's tolerance of positions
+    wide: list[Tensor] = field(default_factory=list)  # with the wider tolerance of places
     absent: list[Tensor] = field(default_factory=list)
     parts: dict[str, list[Tensor]] = field(default_factory=dict)  # by concept, of conjunctions
     features: list[Tensor] = field(default_factory=list)
@@ -112,11 +112,14 @@ class Scorer:
         """Draw, read, count."""
         tallies = [self._tally(case, seed, report) for seed in self.seeds]
         sources = {group["formula"] for tally in tallies for group in tally.groups}
-        place = any(names_a_place(self._judged(s), self.judge.factors) for s in sources)
+        judged = [self._judged(source) for source in sources]
+        spoken = {literal.name for formula in judged for literal in literals(formula)}
+        places = [place for s in judged for place in places_of(s, self.judge.factors)]
         features = torch.cat([f for tally in tallies for f in tally.features])
         right = torch.cat([r for tally in tallies for r in tally.right])
         confidence = torch.cat([c for tally in tallies for c in tally.confidence])
-        return _estimates(tallies, place=place) | {
+        return _estimates(tallies, places=places) | {
+            "tolerances": tolerances(self.judge.factors[name] for name in sorted(spoken)),
             "fid": self._fid(features, sources),
             "variety": pairwise_distance(features),
             "own_calibration_error": calibration_error(confidence, right),
@@ -149,7 +152,7 @@ class Scorer:
         present = readings.present > PRESENT
         tally.absent.append(~present)
         tally.right.append(holds(expression, readings) & present)
-        wide = holds(expression, readings, position_tolerance=PAPER_TOLERANCE)
+        wide = holds(expression, readings, wide=True)
         tally.wide.append(wide & present)
         parts = conjuncts(expression)
         for part in parts if len(parts) > 1 else []:
@@ -248,7 +251,7 @@ def map_values(concept: Concept, images: Tensor, *, device: torch.device) -> Ten
     return torch.tensor(values)
 
 
-def _estimates(tallies: list[_Tally], *, place: bool) -> dict[str, Any]:
+def _estimates(tallies: list[_Tally], *, places: list[Factor]) -> dict[str, Any]:
     """Shares over seeds of everything that was counted."""
 
     def over_seeds(lists: list[list[Tensor]]) -> dict[str, Any]:
@@ -262,8 +265,8 @@ def _estimates(tallies: list[_Tally], *, place: bool) -> dict[str, Any]:
             name: over_seeds([tally.parts[name] for tally in tallies]) for name in tallies[0].parts
         },
     }
-    if place:
-        numbers[f"accuracy_at_{PAPER_TOLERANCE:g}"] = over_seeds([t.wide for t in tallies])
+    if places:
+        numbers[wide_key(places)] = over_seeds([t.wide for t in tallies])
     return numbers
 
 
@@ -274,14 +277,22 @@ def _inference_estimates(errors: list[Tensor], factor: Factor) -> dict[str, Any]
         return numbers | {"accuracy": plain(share([error == 0 for error in errors]))}
     numbers["mae"] = plain(average([error.flatten() for error in errors])) | {"n": numbers["n"]}
     numbers["unit"] = factor.unit
-    is_place = factor.kind == "position"
-    near = POSITION_TOLERANCE if is_place else SCALAR_TOLERANCE
+    numbers["tolerances"] = tolerances([factor])
     largest = [error.view(len(error), -1).amax(1) for error in errors]
-    numbers["accuracy"] = plain(share([error <= near for error in largest]))
-    if is_place:
-        wide = plain(share([error <= PAPER_TOLERANCE for error in largest]))
-        numbers[f"accuracy_at_{PAPER_TOLERANCE:g}"] = wide
+    numbers["accuracy"] = plain(share([error <= tolerance_of(factor) for error in largest]))
+    if factor.kind == "position":
+        wide = plain(share([error <= wide_tolerance_of(factor) for error in largest]))
+        numbers[wide_key([factor])] = wide
     return numbers
+
+
+def wide_key(places: list[Factor]) -> str:
+    """The key of the share right within the wider tolerance of places: ``accuracy_at_0.4``.
+
+    Where a formula speaks about places of different ranges it is ``accuracy_at_twice``.
+    """
+    widths = {wide_tolerance_of(place) for place in places}
+    return f"accuracy_at_{widths.pop():g}" if len(widths) == 1 else "accuracy_at_twice"
 
 
 def plain(estimate: Estimate) -> dict[str, Any]:

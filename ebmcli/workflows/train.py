@@ -14,27 +14,20 @@ from torch import nn
 import ebmcli
 from ebmcli.core.base_energy import BaseEnergy
 from ebmcli.core.concepts import PosteriorConcept
-from ebmcli.core.factors import Factor
 from ebmcli.core.gaussian import GaussianEnergy
 from ebmcli.core.images import TrainingImages
 from ebmcli.core.networks import parameter_count
-from ebmcli.datasets.hdf5 import DatasetInfo, read_images, read_labels
-from ebmcli.errors import ConfigError, InterruptedRun
-from ebmcli.registry import Record, Registry, read_registry
+from ebmcli.errors import InterruptedRun
+from ebmcli.registry import Record, read_registry
+from ebmcli.registry.lock import locked_run
 from ebmcli.training.loop import Objective, StepReport, TrainingState
-from ebmcli.workflows.builders import (
-    Built,
-    build_base,
-    build_trained_concept,
-    held_out_numbers,
-)
-from ebmcli.workflows.device import resolve_precision
+from ebmcli.workflows.builders import held_out_numbers
 from ebmcli.workflows.honesty import object_share, unconditional_or_one_value
 from ebmcli.workflows.keeping import keep_trained
-from ebmcli.workflows.loading import Concept, load_base, load_concept
+from ebmcli.workflows.loading import Concept
 from ebmcli.workflows.plans import Plan, resume_command, steps_set
-from ebmcli.workflows.runs import Run, open_run, refuse_unfinished, save_config, train_to_end
-from ebmcli.workflows.settings import Settings, changed
+from ebmcli.workflows.prepare import Prepared, build, prepare
+from ebmcli.workflows.runs import Run, open_run, save_config, train_to_end
 
 DEFAULT_MINUTES = {"base": 30.0, "concept": 8.0}  # chosen: what a laptop can spare
 N_DRAWN = 64  # pictures per number of corrector steps in the honest test; chosen
@@ -50,139 +43,44 @@ class Trained:
     seconds: float
 
 
-def load_images(
-    info: DatasetInfo, factor: Factor | None, *, device: torch.device
-) -> tuple[TrainingImages, TrainingImages]:
-    """The images to train on, and the last twentieth (64 to 2,000), which is held out."""
-    images = torch.from_numpy(read_images(info.path, 0, info.n_images))
-    labels = None
-    if factor is not None:
-        labels = torch.from_numpy(read_labels(info.path, factor.name, 0, info.n_images))
-    held = min(2000, max(64, info.n_images // 20), info.n_images // 2)
-    return TrainingImages(images, labels, device=device).split(held)
-
-
 def train(plan: Plan, *, report: Callable[[StepReport], None]) -> Trained:
     """Run a plan to its end, evaluate on held-out images, save, register.
 
     Raises:
+        ConfigError, OutputExistsError, OutputError: As :func:`ebmcli.workflows.prepare.prepare`.
         InterruptedRun: Ctrl-C; the run can be resumed.
         DivergedError: Numbers became infinite; the last good checkpoint is kept.
     """
-    registry = read_registry(plan.request.registry)
-    images, held = load_images(plan.info, plan.factor, device=plan.device)
-    base = load_base(registry, plan.base, device=plan.device) if plan.base else None
-    run, plan = _opened(plan, images, base, started_from(registry, plan))
-    autocast = bool(run.config["autocast"])
-    built = _build(plan, images, base, autocast=autocast)
-    if plan.request.start is not None and not plan.request.resume:
-        start_from(built.network, registry, plan)
-    state = TrainingState(built.network, plan.settings.training, seed=plan.request.seed)
-    train_to_end(run, state, built.objective, plan.settings.training, report=report)
-    state.use_average()
-    history = run.config["history"]
-    try:
-        return finished(plan, built.network, held, base, state.seconds, history=history)
-    except KeyboardInterrupt as error:
-        problem = "interrupted while the result was measured; the training is done and saved"
-        raise InterruptedRun(problem, hint=run.resume_hint) from error
+    with locked_run(plan.folder):
+        ready = prepare(plan)
+        run, plan = _opened(ready)
+        state = TrainingState(ready.built.network, plan.settings.training, seed=plan.request.seed)
+        train_to_end(run, state, ready.built.objective, plan.settings.training, report=report)
+        state.use_average()
+        network, history = ready.built.network, run.config["history"]
+        try:
+            return finished(plan, network, ready.held, ready.base, state.seconds, history=history)
+        except KeyboardInterrupt as error:
+            problem = "interrupted while the result was measured; the training is done and saved"
+            raise InterruptedRun(problem, hint=run.resume_hint) from error
 
 
-def start_from(network: nn.Module, registry: Registry, plan: Plan) -> None:
-    """Fill fresh weights with those of a trained entry, to train it further or to transfer it.
-
-    The prior of a concept stays that of the new data; the Gaussian comes with the weights. A
-    decoder that the entry does not have stays fresh: it changes nothing until it is trained. What a
-    base was mended by is left behind: it belongs to those very weights.
-
-    Raises:
-        ConfigError: It has another shape.
-    """
-    name = str(plan.request.start)
-    whole = plan.kind == "base"
-    source = load_base(registry, name) if whole else load_concept(registry, name)
-    fresh = network.state_dict()
-    given = {k: v for k, v in source.state_dict().items() if not k.startswith("residual.")}
-    added = {k for k in fresh if ".decoder." in k and k not in given}
-    kept = {k: v.clone() for k, v in fresh.items() if k.endswith("log_prior") or k in added}
-    try:
-        network.load_state_dict(given | kept)
-    except RuntimeError as error:
-        hint = "give --set the settings it was trained with, or leave --start out"
-        raise ConfigError(
-            f"{name} has another shape than {plan.request.name}", hint=hint
-        ) from error
-
-
-def started_from(registry: Registry, plan: Plan) -> dict[str, Any]:
-    """For the record: which weights a run began with, and how those were trained."""
-    if plan.request.start is None or plan.request.resume:  # a run to resume has noted it
-        return {}
-    source = registry.get("base" if plan.kind == "base" else "concept", plan.request.start)
-    return {"start": {"sha256": source.sha256, "provenance": source.provenance}}
-
-
-def _opened(
-    plan: Plan, images: TrainingImages, base: BaseEnergy | None, history: dict[str, Any]
-) -> tuple[Run, Plan]:
-    """The run's folder; on resume its own settings, else the number of steps for the minutes."""
-    request = plan.request
-    if not request.resume:
-        refuse_unfinished(plan.folder, restart=request.restart)
-        autocast = resolve_precision(request.precision, plan.device)
-        if request.steps is None and not steps_set(request):
-            minutes = request.minutes or DEFAULT_MINUTES[plan.kind]
-            n_steps = steps_in(minutes, plan, images, base, autocast=autocast)
-            training = replace(plan.settings.training, n_steps=n_steps)
-            plan = replace(plan, settings=replace(plan.settings, training=training))
-        config = plan.to_dict() | {"autocast": autocast, "command": request.command}
-        config["history"] = history
-        config["resume_command"] = resume_command(plan)
-    else:
-        config = {}
+def _opened(ready: Prepared) -> tuple[Run, Plan]:
+    """The run's folder; of a new run after the number of steps for the minutes was found."""
+    plan, request = ready.plan, ready.plan.request
+    if ready.resumed is not None:
+        save_config(ready.resumed)  # so that the next --resume knows what this one changed
+        return ready.resumed, plan
+    if request.steps is None and not steps_set(request):
+        minutes = request.minutes or DEFAULT_MINUTES[plan.kind]
+        n_steps = steps_in(minutes, plan, ready.images, ready.base, autocast=ready.autocast)
+        training = replace(plan.settings.training, n_steps=n_steps)
+        plan = replace(plan, settings=replace(plan.settings, training=training))
+    config = plan.to_dict() | {"autocast": ready.autocast, "command": request.command}
+    config["history"] = ready.history
+    config["resume_command"] = resume_command(plan)
     run = Run(folder=plan.folder, name=request.name, space=plan.info.space, config=config)
-    run = open_run(run, resume=request.resume, restart=request.restart)
-    return _resumed(run, plan) if request.resume else (run, plan)
-
-
-def _resumed(run: Run, plan: Plan) -> tuple[Run, Plan]:
-    """A run to go on with, and its own settings but for what was asked to change."""
-    request = plan.request
-    for key in ("data_digest", "method", "base", "seed", "factor"):
-        if run.config[key] != plan.to_dict()[key]:
-            problem = f"the run was started with another {key}: {run.config[key]}"
-            raise ConfigError(problem, hint="give the same options, or --restart")
-    if request.minutes is not None:
-        hint = "leave --minutes out, or set the updates in all by --steps"
-        raise ConfigError("a run keeps the number of updates it was started with", hint=hint)
-    begun = Settings.from_dict(run.config["settings"])
-    steps = () if request.steps is None else (f"n_steps={request.steps}",)
-    settings = changed(begun, (*request.assignments, *steps))
-    if (settings.trunk, settings.gaussian) != (begun.trunk, begun.gaussian):
-        hint = "start again: --restart instead of --resume"
-        raise ConfigError("the shape of a network cannot change in a run", hint=hint)
-    run = replace(run, config=run.config | {"settings": settings.to_dict()})
-    save_config(run)  # so that the next --resume knows what this one changed
-    command = run.config.get("command", request.command)
-    request = replace(request, command=command, start=run.config["start"])
-    return run, replace(plan, settings=settings, request=request)
-
-
-def _build(plan: Plan, images: TrainingImages, base: BaseEnergy | None, *, autocast: bool) -> Built:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(plan.request.seed)  # fresh weights are drawn from the global source
-        if plan.kind == "base":
-            return build_base(images, plan.settings, device=plan.device, autocast=autocast)
-        assert plan.factor is not None
-        return build_trained_concept(
-            plan.method,
-            plan.factor,
-            images,
-            plan.settings,
-            base=base,
-            device=plan.device,
-            autocast=autocast,
-        )
+    return open_run(run, resume=False, restart=request.restart), plan
 
 
 def steps_in(
@@ -194,7 +92,7 @@ def steps_in(
     autocast: bool,
 ) -> int:
     """Updates that fit into some minutes on this machine, from a few timed ones."""
-    built = _build(plan, images, base, autocast=autocast)
+    built = build(plan, images, base, autocast=autocast)
     config = plan.settings.training
     state = TrainingState(built.network, config, seed=plan.request.seed)
     for _ in range(WARM_UP_UPDATES):

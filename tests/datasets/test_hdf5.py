@@ -10,6 +10,7 @@ import pytest
 from ebmcli.core.factors import Factor
 from ebmcli.datasets import hdf5
 from ebmcli.datasets.hdf5 import DatasetInfo, DatasetWriter, partial_path
+from ebmcli.datasets.stored_labels import encode_labels
 from ebmcli.errors import (
     ConfigError,
     DigestError,
@@ -252,7 +253,7 @@ def test_missing_parts_are_told(path):
 
 
 def test_labels_are_stored_as_cells_and_numbers():
-    assert hdf5.encode_labels(FACTORS["color"], ["green", "red"]).tolist() == [1, 0]
-    assert hdf5.encode_labels(FACTORS["old"], ["yes"]).tolist() == [1]
-    assert hdf5.encode_labels(FACTORS["position"], [(0.5, -0.5)]).shape == (1, 2)
-    assert hdf5.encode_labels(FACTORS["size"], [0.5]).dtype == np.float32
+    assert encode_labels(FACTORS["color"], ["green", "red"]).tolist() == [1, 0]
+    assert encode_labels(FACTORS["old"], ["yes"]).tolist() == [1]
+    assert encode_labels(FACTORS["position"], [(0.5, -0.5)]).shape == (1, 2)
+    assert encode_labels(FACTORS["size"], [0.5]).dtype == np.float32

@@ -1,4 +1,4 @@
-"""Imports of small files made exactly as the published ones are."""
+"""Imports of small files made exactly as the published ones are; CelebA has its own file."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 from ebmcli.datasets import importers
 from ebmcli.datasets.hdf5 import DatasetInfo, read_images, read_info, read_labels
-from ebmcli.datasets.importers import HUES, attribute_name, chosen_rows
+from ebmcli.datasets.importers import HUES, chosen_rows
 from ebmcli.errors import (
     ConfigError,
     EbmError,
@@ -19,15 +19,6 @@ from ebmcli.errors import (
     UnknownNameError,
 )
 from ebmcli.workflows.import_data import import_dataset, plan_import
-
-CELEBA = (
-    "5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose "
-    "Black_Hair Blond_Hair Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee "
-    "Gray_Hair Heavy_Makeup High_Cheekbones Male Mouth_Slightly_Open Mustache Narrow_Eyes "
-    "No_Beard Oval_Face Pale_Skin Pointy_Nose Receding_Hairline Rosy_Cheeks Sideburns Smiling "
-    "Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace "
-    "Wearing_Necktie Young"
-)
 
 
 def run(kind: str, source: Path, out: Path, **options: object) -> DatasetInfo:
@@ -42,87 +33,6 @@ def rows_of(info: DatasetInfo) -> NDArray[np.uint8]:
 
 def labels_of(info: DatasetInfo, factor: str) -> NDArray[np.generic]:
     return read_labels(info.path, factor, 0, info.n_images)
-
-
-# --- CelebA
-
-
-@pytest.fixture
-def celeba(tmp_path: Path) -> Path:
-    """Five images of 178 x 218; image i has grey level 40 i and carries attribute columns of i."""
-    folder = tmp_path / "celeba"
-    (folder / "img_align_celeba").mkdir(parents=True)
-    lines = ["5", CELEBA + " "]  # the published header ends in a blank
-    for i in range(1, 6):
-        flags = ["1" if (column + i) % 3 == 0 else "-1" for column in range(40)]
-        lines.append(f"{i:06}.jpg " + " ".join(f"{flag:>2}" for flag in flags))
-        image = Image.new("RGB", (178, 218), (40 * i,) * 3)
-        image.save(folder / "img_align_celeba" / f"{i:06}.jpg", quality=95)
-    (folder / "list_attr_celeba.txt").write_text("\n".join(lines) + "\n")
-    return folder
-
-
-def test_celeba_attributes_go_by_name_and_images_keep_their_order(
-    celeba: Path, tmp_path: Path
-) -> None:
-    info = run("celeba", celeba, tmp_path / "c.h5", size=16)
-    assert (info.recipe, info.space, info.size, info.n_images) == ("celeba", "celeba-16", 16, 5)
-    assert len(info.factors) == 41
-    assert info.factors["wavy_hair"].names == ("no", "yes")
-    for name in ("Male", "Wavy_Hair", "Young", "5_o_Clock_Shadow"):
-        column = CELEBA.split().index(name)
-        expected = [int((column + i) % 3 == 0) for i in range(1, 6)]
-        assert labels_of(info, attribute_name(name)).tolist() == expected
-    assert (labels_of(info, "old") == 1 - labels_of(info, "young")).all()
-    assert np.abs(rows_of(info)[:, 8, 8, 0] - 40 * np.arange(1, 6)).max() <= 2
-
-
-def test_celeba_columns_may_come_in_another_order(celeba: Path, tmp_path: Path) -> None:
-    table = celeba / "list_attr_celeba.txt"
-    lines = [line.split() for line in table.read_text().splitlines()]
-    turned = [lines[0], lines[1][::-1], *([row[0], *row[:0:-1]] for row in lines[2:])]
-    before = run("celeba", celeba, tmp_path / "a.h5", size=8)
-    table.write_text("\n".join(" ".join(row) for row in turned))
-    after = run("celeba", celeba, tmp_path / "b.h5", size=8)
-    for name in ("male", "old", "young", "bald"):
-        assert (labels_of(before, name) == labels_of(after, name)).all()
-
-
-def test_celeba_images_may_lie_in_the_folders_of_the_download(celeba: Path, tmp_path: Path) -> None:
-    for folder, name in (("Img", "img_align_celeba"), ("Anno", "list_attr_celeba.txt")):
-        (celeba / folder).mkdir()
-        (celeba / name).rename(celeba / folder / name)
-    assert run("celeba", celeba, tmp_path / "c.h5", size=8, limit=2).n_images == 2
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("5\n", "6\n", r"list_attr_celeba\.txt: line 1 says 6 images, 5 follow"),
-        ("5\n", "", r"list_attr_celeba\.txt:1: is not CelebA's list"),
-        ("000003.jpg ", "000003.jpg 0 ", r"list_attr_celeba\.txt:5: expected a file name and 40"),
-        ("000003.jpg", "000009.jpg", r"list_attr_celeba\.txt:5: there is no image 000009\.jpg"),
-    ],
-)
-def test_a_damaged_celeba_table_is_named_with_its_line(
-    celeba: Path, tmp_path: Path, old: str, new: str, message: str
-) -> None:
-    table = celeba / "list_attr_celeba.txt"
-    table.write_text(table.read_text().replace(old, new, 1))
-    with pytest.raises(FileFormatError, match=message):
-        run("celeba", celeba, tmp_path / "c.h5", size=8)
-
-
-def test_a_folder_that_is_not_celeba_says_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(FileFormatError, match=r"has no list_attr_celeba\.txt"):
-        run("celeba", tmp_path, tmp_path / "c.h5")
-
-
-def test_all_celeba_names_can_stand_in_a_formula() -> None:
-    from ebmcli.core.expression import parse
-
-    for name in CELEBA.split():
-        assert str(parse(attribute_name(name))) == attribute_name(name)
 
 
 # --- 3D Shapes
@@ -182,6 +92,23 @@ def test_foreign_and_damaged_3d_shapes_are_refused(shapes3d: Path, tmp_path: Pat
         file["images"] = 3
     with pytest.raises(FileFormatError, match=r"3dshapes\.h5: is not 3D Shapes"):
         run("3dshapes", shapes3d, tmp_path / "s.h5")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        (0, np.nan, r"row 5 has a floor_hue that was never published; such rows: 1"),
+        (3, np.nan, r"1 of 96 labels of scale that are not finite numbers.* row 5"),
+        (5, 300.0, r"1 of 96 labels of orientation outside its range, -30 to 30;.* row 5"),
+    ],
+)
+def test_3d_shapes_with_other_labels_are_refused(
+    shapes3d: Path, tmp_path: Path, column: int, value: float, message: str
+) -> None:
+    with h5py.File(shapes3d, "r+") as file:
+        file["labels"][5, column] = value
+    with pytest.raises(FileFormatError, match=message):
+        plan_import("3dshapes", shapes3d, tmp_path / "s.h5")
 
 
 # --- dSprites
@@ -285,7 +212,9 @@ def test_a_table_from_a_spreadsheet_is_read(folder: Path, tmp_path: Path) -> Non
         ("b.png,no,dog,4.5,1,0\n", "", r"labels\.csv: has no row for b\.png"),
         ("b.png,no", "b.png,maybe", r"labels\.csv:4: happy: 'YES' is no name"),
         ("4.5", "old", r"labels\.csv:3: age: 'old' is no number, others are"),
-        ("4.5", "nan", r"labels\.csv:3: age: 'nan' is no number, others are"),
+        ("4.5", "nan", r"labels\.csv:3: age: 'nan' is no finite number \(1 such row\)"),
+        ("4.5", "1e300", r"labels\.csv:3: age: '1e300' is no finite number"),
+        ("b.png,no,dog", "b.png,no,nan", r"labels\.csv:3: kind has no value: nan"),
         ("dog", "Big Dog", r"labels\.csv:3: kind: 'Big Dog' is no name"),
         ("kind,age", "Kind,age", r"labels\.csv:1: 'Kind' is no name"),
         ("kind,age", "or,age", r"labels\.csv:1: 'or' is no name"),

@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 
 from ebmcli.cli.app import app
 from ebmcli.core.factors import Factor
-from ebmcli.datasets.hdf5 import DatasetInfo, DatasetWriter, encode_labels, read_info, read_labels
+from ebmcli.datasets.hdf5 import DatasetInfo, DatasetWriter, read_info, read_labels
 from ebmcli.datasets.object_lists import check_things, decode_things
+from ebmcli.datasets.stored_labels import encode_labels
 from ebmcli.errors import FileFormatError
 from ebmcli.workflows.dataset import show_dataset
 

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from ebmcli.core.factors import Factor, Value
 from ebmcli.core.networks import TrunkConfig
-from ebmcli.datasets.hdf5 import DatasetInfo, DatasetWriter, encode_labels
+from ebmcli.datasets.hdf5 import DatasetInfo, DatasetWriter
+from ebmcli.datasets.stored_labels import encode_labels
 from ebmcli.errors import (
     ConfigError,
     FileFormatError,

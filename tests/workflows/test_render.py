@@ -10,9 +10,15 @@ import pytest
 
 from ebmcli.core.expression import parse
 from ebmcli.datasets.hdf5 import DatasetWriter, partial_path, read_images, read_info, read_labels
-from ebmcli.errors import ConfigError, InterruptedRun, OutputExistsError, UnknownNameError
+from ebmcli.errors import (
+    ConfigError,
+    EbmError,
+    InterruptedRun,
+    OutputExistsError,
+    UnknownNameError,
+)
 from ebmcli.workflows import render
-from ebmcli.workflows.render import RenderSettings, plan_dataset, render_dataset
+from ebmcli.workflows.render import RenderSettings, plan_dataset, rehearse_dataset, render_dataset
 from ebmcli.workflows.spawned import spawned_map
 
 pytestmark = pytest.mark.render
@@ -53,6 +59,40 @@ def test_the_file_says_how_it_was_made(whole):
     assert (info.recipe, info.size, info.n_images, info.seed) == ("scenes", 16, 620, 4)
     assert set(info.versions) == {"ebm", "mujoco", "numpy"}
     assert list(info.factors) == ["shape", "color", "position", "size"]
+
+
+def test_a_rehearsal_refuses_what_the_run_refuses_and_writes_nothing(tmp_path):
+    path, begun = tmp_path / "new" / "scenes.h5", tmp_path / "begun.h5"
+    rehearse_dataset(settings(), path)
+    assert not path.parent.exists()
+    with DatasetWriter(settings().info(begun)) as writer:
+        images = np.zeros((1, 16, 16, 3), np.uint8)
+        writer.write(images, {"shape": [0], "color": [0], "position": [[0, 0]], "size": [0.4]})
+    (tmp_path / "there.h5").write_bytes(b"mine")
+    (tmp_path / "file").write_bytes(b"mine")
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    cases = [
+        ({}, tmp_path / "there.h5", {}),
+        ({}, tmp_path, {"overwrite": True}),
+        ({}, tmp_path / "file" / "scenes.h5", {}),
+        ({}, begun, {}),
+        ({"seed": 9}, begun, {"resume": True}),
+        ({"n_images": 7}, begun, {"resume": True}),
+        ({"n_images": 10_000_000, "size": 512}, path, {}),
+        ({}, path, {"workers": 0}),
+    ]
+    for changes, out, options in cases:
+        with pytest.raises(EbmError) as dry:
+            rehearse_dataset(settings(**changes), out, **options)
+        assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+        with pytest.raises(EbmError) as real:
+            rendered(settings(**changes), out, **options)
+        assert (dry.value.problem, dry.value.hint) == (real.value.problem, real.value.hint)
+        if path.parent.exists():
+            path.parent.rmdir()
+    rehearse_dataset(settings(), begun, resume=True)
+    rehearse_dataset(settings(), begun, overwrite=True)
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
 def test_any_number_of_workers_writes_the_same_bytes(whole, tmp_path):

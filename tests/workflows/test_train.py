@@ -28,7 +28,8 @@ from ebmcli.training.loop import StepReport
 from ebmcli.workflows import train as workflow
 from ebmcli.workflows.loading import load_base, load_concept
 from ebmcli.workflows.plans import TrainRequest, plan_base, plan_concept
-from ebmcli.workflows.train import Trained, load_images, quality_table, train
+from ebmcli.workflows.prepare import load_images
+from ebmcli.workflows.train import Trained, quality_table, train
 
 
 @pytest.fixture(scope="module")

@@ -45,9 +45,7 @@ def mixture_energy(
     log_a, log_b = math.log(weights[0]), math.log(weights[1])
 
     def energy(x: Tensor, sigma: Tensor) -> Tensor:
-        return -torch.logaddexp(
-            log_a - left(x, sigma), log_b - right(x, sigma) + log_ratio(sigma)
-        )
+        return -torch.logaddexp(log_a - left(x, sigma), log_b - right(x, sigma) + log_ratio(sigma))
 
     return energy
 

@@ -18,6 +18,7 @@ from ebmcli.core.factors import Factor
 from ebmcli.core.gaussian import GaussianEnergy
 from ebmcli.core.images import TrainingImages
 from ebmcli.core.networks import parameter_count
+from ebmcli.core.union import Base
 from ebmcli.datasets.hdf5 import DatasetInfo, read_images, read_labels
 from ebmcli.errors import ConfigError, InterruptedRun
 from ebmcli.registry import Record, Registry, read_registry
@@ -121,7 +122,7 @@ def started_from(registry: Registry, plan: Plan) -> dict[str, Any]:
 
 
 def _opened(
-    plan: Plan, images: TrainingImages, base: BaseEnergy | None, history: dict[str, Any]
+    plan: Plan, images: TrainingImages, base: Base | None, history: dict[str, Any]
 ) -> tuple[Run, Plan]:
     """The run's folder; on resume its own settings, else the number of steps for the minutes."""
     request = plan.request
@@ -166,7 +167,7 @@ def _resumed(run: Run, plan: Plan) -> tuple[Run, Plan]:
     return run, replace(plan, settings=settings, request=request)
 
 
-def _build(plan: Plan, images: TrainingImages, base: BaseEnergy | None, *, autocast: bool) -> Built:
+def _build(plan: Plan, images: TrainingImages, base: Base | None, *, autocast: bool) -> Built:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.request.seed)  # fresh weights are drawn from the global source
         if plan.kind == "base":
@@ -187,7 +188,7 @@ def steps_in(
     minutes: float,
     plan: Plan,
     images: TrainingImages,
-    base: BaseEnergy | None,
+    base: Base | None,
     *,
     autocast: bool,
 ) -> int:
@@ -218,7 +219,7 @@ def finished(
     plan: Plan,
     network: nn.Module,
     held: TrainingImages,
-    base: BaseEnergy | None,
+    base: Base | None,
     seconds: float,
     *,
     history: dict[str, Any] | None = None,
@@ -270,7 +271,7 @@ def finished(
 
 
 def _object_share(
-    plan: Plan, network: BaseEnergy | Concept, base: BaseEnergy | None
+    plan: Plan, network: BaseEnergy | Concept, base: Base | None
 ) -> dict[str, float] | None:
     """The honest test: a base by itself, a concept asked for its values in turn.
 
@@ -289,7 +290,7 @@ def _object_share(
     )
 
 
-def _gaussian(network: BaseEnergy | Concept, base: BaseEnergy | None) -> GaussianEnergy:
+def _gaussian(network: BaseEnergy | Concept, base: Base | None) -> GaussianEnergy:
     """The Gaussian from which an energy's chains start."""
     if isinstance(network, BaseEnergy):
         return network.gaussian

@@ -15,7 +15,7 @@ MEANS = -0.4, 0.4  # near enough for samples to meet at every level: errors are 
 
 
 def unnormalised(mean: float, variance: float, constant: float) -> NoisyEnergy:
-    """Of N(mean, variance + sigma^2), without its log determinant; its constant moves with sigma."""
+    """Of N(mean, variance + sigma^2), without its log determinant, plus constant / sigma."""
 
     def energy(x: Tensor, sigma: Tensor) -> Tensor:
         square = (x - mean).square().flatten(1).sum(1)
@@ -31,7 +31,10 @@ def samples(mean: float, variance: float, n: int, generator: torch.Generator) ->
 
 def estimate(sigma: float, n: tuple[int, int], generator: torch.Generator) -> LogRatio:
     """From n_a and n_b exact samples of both densities at one noise level."""
-    energies = unnormalised(MEANS[0], VARIANCES[0], 3.0), unnormalised(MEANS[1], VARIANCES[1], -40.0)
+    energies = (
+        unnormalised(MEANS[0], VARIANCES[0], 3.0),
+        unnormalised(MEANS[1], VARIANCES[1], -40.0),
+    )
     gaps = []
     for mean, variance, count in zip(MEANS, VARIANCES, n, strict=True):
         x = samples(mean, variance + sigma**2, count, generator)
@@ -58,7 +61,7 @@ def test_constants_of_every_level_are_found_within_their_errors(generator: torch
 
 
 def test_the_standard_error_is_how_far_estimates_stray(generator: torch.Generator) -> None:
-    """300 estimates: their deviation within 4 / sqrt(2 300) of the mean error said, bias within 4."""
+    """300 estimates: their deviation within 4 / sqrt(2 300) of the error said, unbiased."""
     n, sigma = 300, 0.4
     found = [estimate(sigma, (200, 100), generator) for _ in range(n)]
     values = torch.tensor([one.value for one in found], dtype=torch.float64)

@@ -95,8 +95,10 @@ def test_the_parts_get_their_shares_with_estimated_constants_and_not_with_equal_
         found[sigma] = ratio.value
         if sigma > 1:  # below, no chain crosses from one part to the other
             errors.append(ratio.error)
-    tolerance = 4 * math.sqrt(weight * (1 - weight)) * (
-        1 / math.sqrt(n) + math.sqrt(weight * (1 - weight)) * max(errors)
+    tolerance = (
+        4
+        * math.sqrt(weight * (1 - weight))
+        * (1 / math.sqrt(n) + math.sqrt(weight * (1 - weight)) * max(errors))
     )
     assert tolerance < 0.2
     assert drawn_share(found, weight=weight, n=n) == pytest.approx(weight, abs=tolerance)

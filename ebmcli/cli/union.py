@@ -58,11 +58,12 @@ def union(
         print_json({"name": name, **united.record.to_dict()})
         return
     rows = [
-        [f"{row['sigma']:.3g}", f"{row['log_ratio']:.2f}", f"{row['error']:.2f}"
-         if "error" in row else "-", f"{row['overlap']:.3f}"]
+        [f"{row['sigma']:.3g}", f"{row['log_ratio']:.2f}",
+         f"{row['error']:.2f}" if "error" in row else "-",
+         f"{row['direct']:.2f}", f"{row['overlap']:.3f}"]
         for row in united.rows()
     ]  # fmt: skip
-    headers = ["sigma", f"log Z {one} / {other}", "error", "overlap"]
+    headers = ["sigma", f"log Z {one} / {other}", "error", "from this level", "overlap"]
     table(f"{name}: constants from {n} chains of each base", headers, rows)
     message("where the overlap is 0 no chain changes sides, and any ratio in the gap is right")
     message(f"saved {path.parent / united.record.file} after {united.seconds:.0f} s")

@@ -1,8 +1,9 @@
 """`ebm union`: two bases that were trained apart as one base, whose density is their mixture.
 
-Both draw pictures of their own; at every noise level the chains of one are read by the other, and
-Bennett's method gives the ratio of the two normalising constants. No picture of any data is
-needed, and nothing is trained. The new file holds both networks: it stands by itself.
+Both draw pictures of their own. At the highest noise the chains of one are read by the other, and
+Bennett's method gives the ratio of their normalising constants; the same method then follows the
+constant of either base from level to level. No picture of any data is needed, and nothing is
+trained. The new file holds both networks: it stands by itself.
 """
 
 import math
@@ -12,14 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 import ebmcli
 from ebmcli.checkpoint import read_header
-from ebmcli.core.bennett import LogRatio, bennett_log_ratio
+from ebmcli.core.bennett import bennett_log_ratio, level_gaps
 from ebmcli.core.gaussian import GaussianEnergy
 from ebmcli.core.samplers import SeededNoise, annealed_chain, noise_levels
 from ebmcli.core.union import Base, UnionEnergy
@@ -62,7 +63,7 @@ class UnionRequest:
             raise ConfigError(f"-n is between 2 and 100,000, got {self.n}")
         if not 2 <= self.steps <= 1000:
             raise ConfigError(f"--steps is between 2 and 1,000, got {self.steps}")
-        if not 0 <= self.seed <= N_SEEDS - 2 * self.n:
+        if not 0 <= self.seed <= N_SEEDS - self.n:
             raise ConfigError(f"seeds are between 0 and 2^32 - 1, got --seed {self.seed}")
         if self.name in self.parts or self.parts[0] == self.parts[1]:
             problem = "a union joins two bases under a name of its own"
@@ -75,16 +76,26 @@ class UnionRequest:
         return self.weights[0] / total, self.weights[1] / total
 
 
+@dataclass(frozen=True)
+class Constant:
+    """log(Z_left / Z_right) at one noise level, nats."""
+
+    log_ratio: float
+    error: float  # standard error, as if all chains had noise of their own
+    direct: float  # from this level alone: the same where the overlap is large
+    overlap: float  # of both densities at this level, from 0 to 1
+
+
 @dataclass(frozen=True, kw_only=True)
 class United:
     """A finished union: its record, and the estimate at each noise level."""
 
     record: Record
-    levels: dict[float, LogRatio]
+    levels: dict[float, Constant]
     seconds: float
 
     def rows(self) -> list[dict[str, float]]:
-        """For a table: sigma, log ratio, its error and the overlap, from noise to picture."""
+        """For a table: sigma and the numbers of a Constant, from noise to picture."""
         return [_row(sigma, self.levels[sigma]) for sigma in sorted(self.levels, reverse=True)]
 
 
@@ -94,7 +105,7 @@ def unite(request: UnionRequest, path: Path, *, progress: Progress | None = None
     Args:
         request: What was asked for.
         path: The registry.yaml, which is changed.
-        progress: Told of levels done and levels in all.
+        progress: Told of batches done and batches in all.
 
     Raises:
         UnknownNameError: There is no such base.
@@ -121,7 +132,7 @@ def unite(request: UnionRequest, path: Path, *, progress: Progress | None = None
         space=records[0].space,
         file="",
         sha256="",
-        measured={"union": {f"{s:.6g}": _row(s, ratio) for s, ratio in levels.items()}},
+        measured={"union": {f"{s:.6g}": _row(s, level) for s, level in levels.items()}},
         provenance=_provenance(request, records, device=device, seconds=seconds),
     )
     kept = keep_trained(
@@ -132,11 +143,11 @@ def unite(request: UnionRequest, path: Path, *, progress: Progress | None = None
 
 
 def joined(
-    left: Base, right: Base, request: UnionRequest, levels: dict[float, LogRatio]
+    left: Base, right: Base, request: UnionRequest, levels: dict[float, Constant]
 ) -> UnionEnergy:
     """The mixture in memory, frozen; chains start from the pooled Gaussian of both parts."""
     gaussian = GaussianEnergy.pooled(left.gaussian, right.gaussian, weights=request.shares)
-    ratios = {sigma: ratio.value for sigma, ratio in levels.items()}
+    ratios = {sigma: constant.log_ratio for sigma, constant in levels.items()}
     union = UnionEnergy(left, right, gaussian, weights=request.shares, log_ratios=ratios)
     return union.requires_grad_(False).eval().to(left.gaussian.mean.device)
 
@@ -148,8 +159,8 @@ def log_ratios(
     *,
     device: torch.device,
     progress: Progress | None = None,
-) -> dict[float, LogRatio]:
-    """log(Z_left / Z_right) by noise level, each from ``request.n`` chains of either base.
+) -> dict[float, Constant]:
+    """log(Z_left / Z_right) by noise level, from ``request.n`` chains of either base.
 
     Raises:
         DivergedError: A chain or an energy is not finite.
@@ -158,49 +169,92 @@ def log_ratios(
         float(s) for s in noise_levels(request.steps, sigma_min=SIGMA_MIN, sigma_max=SIGMA_MAX)
     ]
     n_batches = math.ceil(request.n / BATCH)
-    gaps: list[Tensor] = []  # of each base: E_right - E_left, (levels, n)
+    sides = []
     for side, base in enumerate((left, right)):
-        columns = []
+        batches = []
         for batch in range(n_batches):
-            first = request.seed + side * request.n + batch * BATCH
-            seeds = range(first, min(first + BATCH, request.seed + (side + 1) * request.n))
-            rows = []
-            for level, (sigma, x) in enumerate(level_states(base, seeds, sigmas, device=device)):
-                here = torch.full((len(x),), sigma, device=device)
-                with torch.no_grad():
-                    rows.append((right.energy(x, here) - left.energy(x, here)).cpu())
-                if progress:
-                    done = (side * n_batches + batch) * len(sigmas) + level + 1
-                    progress(done, 2 * n_batches * len(sigmas))
-            columns.append(torch.stack(rows))
-        gaps.append(torch.cat(columns, dim=1))
-    if not all(bool(gap.isfinite().all()) for gap in gaps):
+            if progress:
+                progress(side * n_batches + batch, 2 * n_batches)
+            first = request.seed + batch * BATCH  # equal noise for both: errors cancel in part
+            seeds = range(first, min(first + BATCH, request.seed + request.n))
+            batches.append(_gaps(base, (left, right), seeds, sigmas, device=device))
+        sides.append(_Gaps(*(torch.cat(parts, dim=1) for parts in zip(*batches, strict=True))))
+    if progress:
+        progress(2 * n_batches, 2 * n_batches)
+    if not all(bool(gap.isfinite().all()) for side in sides for gap in side):
         problem = "a base drew pictures whose energy is not finite"
         raise DivergedError(problem, hint="ebm verify checks the files; train the base longer")
-    pairs = zip(sigmas, *gaps, strict=True)
-    return {sigma: bennett_log_ratio(first, second) for sigma, first, second in pairs}
+    return dict(zip(sigmas, _summed(sides[0], sides[1]), strict=True))
+
+
+class _Gaps(NamedTuple):
+    """Energy gaps at chains of one base, as ``bennett`` wants them."""
+
+    across: Tensor  # E_right - E_left at every level, (levels, n)
+    down: Tensor  # from every level to the next one, of the base alone, (levels - 1, n)
+    up: Tensor  # and back
+
+
+def _gaps(
+    base: Base,
+    pair: tuple[Base, Base],
+    seeds: Sequence[int],
+    sigmas: Sequence[float],
+    *,
+    device: torch.device,
+) -> _Gaps:
+    """What the chains of some seeds tell."""
+    size = base.config.size
+    noise = SeededNoise(list(seeds), (3, size, size))
+    states = list(level_states(base, noise, sigmas, device=device))
+    across, down, up = [], [], []
+    for x, sigma in zip(states, sigmas, strict=True):
+        level = torch.full((len(x),), sigma, device=device)
+        with torch.no_grad():
+            across.append((pair[1].energy(x, level) - pair[0].energy(x, level)).cpu())
+    for index in range(len(sigmas) - 1):
+        gaps = level_gaps(
+            base.energy, states[index], states[index + 1],
+            sigma=sigmas[index], sigma_next=sigmas[index + 1],
+            noise=(noise.draw().to(device), noise.draw().to(device)),
+        )  # fmt: skip
+        down.append(gaps[0].cpu())
+        up.append(gaps[1].cpu())
+    return _Gaps(torch.stack(across), torch.stack(down), torch.stack(up))
+
+
+def _summed(left: _Gaps, right: _Gaps) -> list[Constant]:
+    """Across at the noisiest level, where both are nearly one Gaussian, then down either base."""
+    found = []
+    for index in range(len(left.across)):
+        direct = bennett_log_ratio(left.across[index], right.across[index])
+        if index == 0:
+            value, variance = direct.value, direct.error**2
+        else:
+            steps = [bennett_log_ratio(g.down[index - 1], g.up[index - 1]) for g in (left, right)]
+            value += steps[1].value - steps[0].value
+            variance += steps[0].error ** 2 + steps[1].error ** 2
+        found.append(Constant(value, math.sqrt(variance), direct.value, direct.overlap))
+    return found
 
 
 def level_states(
-    base: Base, seeds: Sequence[int], sigmas: Sequence[float], *, device: torch.device
-) -> Iterator[tuple[float, Tensor]]:
-    """Chains of a base as they arrive at each noise level: sigma and states (B, 3, S, S)."""
-    size = base.config.size
-    noise = SeededNoise(list(seeds), (3, size, size))
+    base: Base, noise: SeededNoise, sigmas: Sequence[float], *, device: torch.device
+) -> Iterator[Tensor]:
+    """Chains of a base as they arrive at each noise level: (B, 3, S, S) for each of ``sigmas``."""
     x = base.gaussian.noised_sample(noise.draw().to(device), sigmas[0])
     chain = annealed_chain(
         base.energy, x, sigmas, noise, n_corrector=N_CORRECTOR, corrector_from=CORRECT_FROM
     )
-    yield sigmas[0], x
-    for sigma, state in zip(sigmas[1:], chain, strict=False):  # the last step is not needed
-        yield sigma, state.x
+    yield x
+    for _, state in zip(sigmas[1:], chain, strict=False):  # the last step is not needed
+        yield state.x
 
 
-def _row(sigma: float, ratio: LogRatio) -> dict[str, float]:
+def _row(sigma: float, constant: Constant) -> dict[str, float]:
     """An estimate in plain types; an infinite error is left out."""
-    row = {"sigma": round(sigma, 6), "log_ratio": round(ratio.value, 4)}
-    row |= {"error": round(ratio.error, 4)} if math.isfinite(ratio.error) else {}
-    return row | {"overlap": round(ratio.overlap, 6)}
+    numbers = {"sigma": sigma, **asdict(constant)}
+    return {key: round(value, 6) for key, value in numbers.items() if math.isfinite(value)}
 
 
 def _header(
@@ -208,7 +262,7 @@ def _header(
     records: Sequence[Record],
     request: UnionRequest,
     union: UnionEnergy,
-    levels: dict[float, LogRatio],
+    levels: dict[float, Constant],
 ) -> dict[str, Any]:
     """What it takes to build the union again; the parts are described as in their own files."""
     return {
@@ -219,7 +273,7 @@ def _header(
         "n_components": len(union.gaussian.variances),
         "parts": [read_header(registry.file(record)) for record in records],
         "weights": list(request.shares),
-        "log_ratios": {repr(sigma): ratio.value for sigma, ratio in levels.items()},
+        "log_ratios": {repr(sigma): level.log_ratio for sigma, level in levels.items()},
     }
 
 

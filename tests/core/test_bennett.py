@@ -1,12 +1,13 @@
 """Bennett's estimate of log(Z_a / Z_b), against Gaussians whose constants are known."""
 
+import itertools
 import math
 
 import pytest
 import torch
 from torch import Tensor
 
-from ebmcli.core.bennett import LogRatio, bennett_log_ratio
+from ebmcli.core.bennett import LogRatio, bennett_log_ratio, level_gaps
 from ebmcli.core.energy import NoisyEnergy
 from ebmcli.core.samplers import noise_levels
 
@@ -103,3 +104,49 @@ def test_gaps_must_be_there_and_finite() -> None:
         bennett_log_ratio(one, one[:0])
     with pytest.raises(ValueError, match="not finite"):
         bennett_log_ratio(one, torch.tensor([math.inf]))
+
+
+def chain_constant(
+    name: int, sigmas: list[float], n: int, generator: torch.Generator
+) -> tuple[float, float]:
+    """log(Z(first level) / Z(last level)) of one density, by way of all levels, and its error."""
+    mean, variance, constant = MEANS[name], VARIANCES[name], (3.0, -40.0)[name]
+    energy = unnormalised(mean, variance, constant)
+    total, square = 0.0, 0.0
+    for sigma, sigma_next in itertools.pairwise(sigmas):
+        x, following = (samples(mean, variance + s**2, n, generator) for s in (sigma, sigma_next))
+        noise = [torch.randn(x.shape, generator=generator, dtype=x.dtype) for _ in range(2)]
+        gaps = level_gaps(
+            energy, x, following, sigma=sigma, sigma_next=sigma_next, noise=(noise[0], noise[1])
+        )
+        found = bennett_log_ratio(*gaps)
+        total, square = total + found.value, square + found.error**2
+    return total, math.sqrt(square)
+
+
+@pytest.mark.parametrize("name", [0, 1])
+def test_the_constant_of_one_density_is_followed_from_level_to_level(
+    name: int, generator: torch.Generator
+) -> None:
+    """log Z = d/2 ln(v + sigma^2) - constant / sigma + const, d = 4: within 4 errors of 200 pairs."""
+    sigmas = noise_levels(16, sigma_min=0.1).tolist()
+    found, error = chain_constant(name, sigmas, 200, generator)
+    variance, constant = VARIANCES[name], (3.0, -40.0)[name]
+    first, last = (2 * math.log(variance + s**2) - constant / s for s in (sigmas[0], sigmas[-1]))
+    assert error < 0.5
+    assert found == pytest.approx(first - last, abs=4 * error)
+
+
+def test_around_a_fixed_image_a_step_between_levels_has_no_error(
+    generator: torch.Generator,
+) -> None:
+    """E = |x|^2 / (2 sigma^2): F = R in any number of pixels; Z(2) / Z(1) = 2^d, d = 768."""
+    shape = (5, 3, 16, 16)
+    noise = [torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(4)]
+    gaps = level_gaps(
+        unnormalised(0.0, 0.0, 0.0), 2 * noise[0], noise[1], sigma=2.0, sigma_next=1.0,
+        noise=(noise[2], noise[3]),
+    )  # fmt: skip
+    expected = torch.full((5,), 768 * math.log(2), dtype=torch.float64)
+    for gap in gaps:
+        torch.testing.assert_close(gap, expected, rtol=0, atol=1e-8)

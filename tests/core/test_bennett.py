@@ -128,7 +128,7 @@ def chain_constant(
 def test_the_constant_of_one_density_is_followed_from_level_to_level(
     name: int, generator: torch.Generator
 ) -> None:
-    """log Z = d/2 ln(v + sigma^2) - constant / sigma + const, d = 4: within 4 errors of 200 pairs."""
+    """log Z = d/2 ln(v + sigma^2) - constant / sigma + const, d = 4: within 4 errors."""
     sigmas = noise_levels(16, sigma_min=0.1).tolist()
     found, error = chain_constant(name, sigmas, 200, generator)
     variance, constant = VARIANCES[name], (3.0, -40.0)[name]

@@ -65,5 +65,5 @@ def union(
     ]  # fmt: skip
     headers = ["sigma", f"log Z {one} / {other}", "error", "from this level", "overlap"]
     table(f"{name}: constants from {n} chains of each base", headers, rows)
-    message("where the overlap is 0 no chain changes sides, and any ratio in the gap is right")
+    message("without overlap no chain changes sides, and any ratio in the gap is right")
     message(f"saved {path.parent / united.record.file} after {united.seconds:.0f} s")

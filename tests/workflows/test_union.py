@@ -1,6 +1,7 @@
 """Two bases as one: constants that are known, files that stand by themselves, what is refused."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from ebmcli.workflows.archives import export, import_archive
 from ebmcli.workflows.generate import GenerateRequest, draw_pictures
 from ebmcli.workflows.loading import load_base
 from ebmcli.workflows.registry import verify
-from ebmcli.workflows.union import UnionRequest, unite
+from ebmcli.workflows.union import UnionRequest, _Gaps, _summed, unite
 
 LIFT = 3.0  # added to the network of the second base: a constant at every level
 
@@ -220,3 +221,30 @@ def test_weights_as_typed_are_two_numbers(ebm: Callable[..., Result]) -> None:
     refused = ebm("union", "all", "one", "other", "--weights", "0.5")
     assert refused.exit_code == 2
     assert "write --weights 0.3,0.7" in refused.stderr
+
+
+def gaps(across: list[list[float]], steps: list[float], spread: float) -> list[_Gaps]:
+    """Of two bases: the gap across at every level, +- its half, and steps of equal constants."""
+    wave = torch.linspace(-spread, spread, 40, dtype=torch.float64)
+    return [
+        _Gaps(
+            torch.stack([value + wave for value in row]),
+            torch.stack([sign * step / 2 + wave for step in steps]),
+            torch.stack([sign * step / 2 + wave for step in steps]),
+        )
+        for row, sign in zip(zip(*across, strict=True), (1, -1), strict=True)
+    ]
+
+
+def test_a_constant_is_followed_until_the_parts_no_longer_meet() -> None:
+    """Steps of 0.5 down either side, of opposite sign: D falls by 0.5 a level from 2.
+
+    Around D the gap is 0, 6 and 80 nats wide: one level speaks for itself, at the next the steps
+    are surer, at the last the middle of the gap is taken.
+    """
+    left, right = gaps([[2.0, 2.0], [4.0, -2.0], [50.0, -30.0]], [0.5, 0.5], 0.3)
+    found = _summed(left, right)
+    assert [one.log_ratio for one in found] == pytest.approx([2.0, 1.5, 10.0], abs=1e-6)
+    assert [one.direct for one in found] == pytest.approx([2.0, 1.0, 10.0], abs=1e-6)
+    assert found[0].error < found[1].error < 0.2
+    assert math.isinf(found[2].error)

@@ -70,6 +70,27 @@ def test_the_page_tells_what_was_measured_and_what_was_not() -> None:
     assert "Not measured." in few
 
 
+def test_a_line_is_measured_from_what_was_drawn(tmp_path: Path) -> None:
+    """Features moved by (3, 0): a distance of 9; half show no object, and a third of the rest red.
+
+    Both halves of the reference have the same features, so that the floor is 0.
+    """
+    features = torch.randn(12, 2, generator=torch.Generator().manual_seed(0))
+    torch.save(torch.cat([features, features]), tmp_path / "reference.pt")
+    (tmp_path / "drawn").mkdir()
+    found = {
+        "present": torch.tensor([1.0, 0.0]).repeat(6),
+        "color": torch.tensor([0, 0, 7, 7, 4, 4]).repeat(2),
+        "features": features + torch.tensor([3.0, 0.0]),
+    }
+    torch.save(found, tmp_path / "drawn" / "union-0.pt")
+    (row,) = two_models.measured(tmp_path, None, "union", {"n": 12, "seeds": 1})["seeds"]
+    assert row["fid"] == pytest.approx(9, abs=1e-5)
+    assert row["floor"] == pytest.approx(0, abs=1e-5)
+    assert row["absent"] == 0.5
+    assert row["first_colors"] == pytest.approx(1 / 3)
+
+
 def test_half_of_each_takes_other_seeds_from_either(tmp_path: Path) -> None:
     """The first half of one and the second of the other: no noise is used twice."""
     (tmp_path / "drawn").mkdir()

@@ -130,12 +130,21 @@ def put(registry: Path, record: Record, network: torch.nn.Module, header: dict[s
     return record
 
 
-def put_base(registry: Path, name: str = SPACE, *, space: str = SPACE, seed: int = 0) -> Record:
-    """A random base in a registry."""
+def put_base(
+    registry: Path,
+    name: str = SPACE,
+    *,
+    space: str = SPACE,
+    network: BaseEnergy | None = None,
+    seed: int = 0,
+    provenance: dict[str, Any] | None = None,
+) -> Record:
+    """A base in a registry, random unless it is given."""
     record = Record(
-        kind="base", name=name, space=space, file=checkpoint_file(name, kind="base"), sha256=""
-    )
-    base = random_base(seed=seed)
+        kind="base", name=name, space=space, file=checkpoint_file(name, kind="base"), sha256="",
+        provenance=provenance or {},
+    )  # fmt: skip
+    base = network or random_base(seed=seed)
     header = {"config": TRUNK.to_dict(), "n_components": len(base.gaussian.variances)}
     return put(registry, record, base, header)
 

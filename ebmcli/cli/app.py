@@ -26,6 +26,7 @@ from ebmcli.cli import (
     registry_commands,
     render_dataset,
     train,
+    union,
 )
 from ebmcli.errors import EbmError
 
@@ -38,6 +39,7 @@ COMMANDS: list[tuple[str, Callable[..., None], str]] = [  # name, function, head
     ("train", train.train, LEARN),
     ("add-concept", train.add_concept, LEARN),
     ("calibrate", calibrate.calibrate, LEARN),
+    ("union", union.union, LEARN),
     ("train-judge", evaluate.train_judge, LEARN),
     ("demo", demo.demo, USE),
     ("explain", explain.explain, USE),

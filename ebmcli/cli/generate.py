@@ -6,9 +6,20 @@ from typing import Annotated
 
 import typer
 
+from ebmcli.cli import completion
+
 
 def generate(
-    expression: Annotated[str, typer.Argument(help='Formula, such as "old & male & ~wavy".')],
+    expression: Annotated[
+        str, typer.Argument(help='Formula, such as "old & male & ~wavy".', show_default=False)
+    ] = "",
+    base: Annotated[
+        str | None,
+        typer.Option(
+            help="Draw from this base instead and ask for nothing.",
+            autocompletion=completion.names_of("base"),
+        ),
+    ] = None,
     n: Annotated[int, typer.Option("-n", help="Number of pictures.")] = 16,
     seed: Annotated[int, typer.Option(help="Seed of the first; the next has seed + 1.")] = 0,
     out: Annotated[
@@ -59,13 +70,17 @@ def generate(
     from ebmcli.workflows.formulas import formula_of
 
     known = read_registry(find_registry(registry))
-    formula_of(known, expression)  # a wrong formula is refused before torch is loaded
+    if base is None:
+        formula_of(known, expression)  # a wrong formula is refused before torch is loaded
+    else:
+        known.get("base", base)
 
     from ebmcli.workflows.generate import GenerateRequest, draw_pictures
     from ebmcli.workflows.output import check_free, check_writable, planned, write_pictures
 
     request = GenerateRequest(
         expression=expression,
+        base=base,
         n=n,
         seed=seed,
         steps=steps,
@@ -102,6 +117,7 @@ def generate(
         print_json(
             {
                 "expression": expression,
+                "base": base,
                 "space": drawn.space,
                 "files": [str(path) for path in files],
                 "seeds": drawn.seeds,
@@ -118,9 +134,8 @@ def generate(
         return
     for path in files:
         result(str(path))
-    message(
-        f"{held} of {n} pictures satisfy the formula by the model's own reading; "
-        f"{drawn.seconds:.1f} s"
-    )
+    read = f"{held} of {n} pictures satisfy the formula by the model's own reading"
+    shown = f"{n} pictures of {base}" if base else read
+    message(f"{shown}; {drawn.seconds:.1f} s")
     for note in drawn.notes:
         message(note)

@@ -7,6 +7,7 @@ denoiser have closed forms, and a network has only to learn what is not Gaussian
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +60,36 @@ class GaussianEnergy(nn.Module):
         total = centred.square().sum() / len(flat)
         rest = (total - variances.sum()).clamp_min(0) / max(1, flat.shape[1] - rank)
         return cls(mean, components, variances.clamp_min(floor), rest.clamp_min(floor))
+
+    @classmethod
+    def pooled(
+        cls, left: "GaussianEnergy", right: "GaussianEnergy", *, weights: Sequence[float]
+    ) -> "GaussianEnergy":
+        """The Gaussian with mean and covariance of the mixture w_a N(mu_a, C_a) + w_b N(mu_b, C_b).
+
+            mu = w_a mu_a + w_b mu_b,   C = w_a C_a + w_b C_b + w_a w_b (mu_a - mu_b)(mu_a - mu_b)^T
+
+        As many leading components as the parts have are kept, all others share one variance, as in
+        :meth:`fit`: about what a fit to the images of both, mixed so, would give.
+
+        Args:
+            left: N(mu_a, C_a).
+            right: N(mu_b, C_b), over images of the same size.
+            weights: w_a and w_b, positive, summing to 1.
+        """
+        first, second = weights
+        rest = first * left.rest + second * right.rest  # of C outside all directions below
+        spread = (
+            _beyond_rest(left, first),
+            _beyond_rest(right, second),
+            math.sqrt(first * second) * (left.mean - right.mean)[None],
+        )
+        _, singular, directions = torch.linalg.svd(torch.cat(spread), full_matrices=False)
+        rank = max(len(left.variances), len(right.variances))
+        n_others = left.mean.numel() - rank
+        lost = singular[rank:].square().sum() / max(1, n_others)
+        mean = first * left.mean + second * right.mean
+        return cls(mean, directions[:rank], rest + singular[:rank].square(), rest + lost)
 
     def energy(self, x: Tensor, sigma: Tensor) -> Tensor:
         """E_G(x, sigma) = 1/2 (x - mu)^T (C + sigma^2)^-1 (x - mu) + 1/2 ln det(C + sigma^2).
@@ -117,6 +148,12 @@ class GaussianEnergy(nn.Module):
         n_rest = self.mean.numel() - len(self.variances)
         total = inside + n_rest * noise * self.rest / (noise + self.rest)
         return (total / self.mean.numel()).sqrt()
+
+
+def _beyond_rest(part: GaussianEnergy, weight: float) -> Tensor:
+    """Rows (R, D) whose outer products sum to weight (C - rest I)."""
+    excess: Tensor = weight * (part.variances - part.rest).clamp_min(0)
+    return excess[:, None].sqrt() * part.components
 
 
 def input_scale(sigma: Tensor) -> Tensor:

@@ -22,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ebmcli.core.levels import between_levels
+
 
 class Temperatures(nn.Module):
     """T(sigma): log T is linear in log sigma between the levels, and constant outside.
@@ -47,9 +49,7 @@ class Temperatures(nn.Module):
 
     def at(self, sigma: Tensor) -> Tensor:
         """T of noise levels (B,): (B,), float32; exactly 1 where all temperatures are 1."""
-        left, width = self.log_sigma[:-1], self.log_sigma.diff()
-        passed = ((sigma.float().log()[:, None] - left) / width).clamp(0, 1)  # of each interval
-        return (self.log_temperature[0] + passed @ self.log_temperature.diff()).exp()
+        return between_levels(self.log_sigma, self.log_temperature, sigma).exp()
 
 
 def tempered_posterior(

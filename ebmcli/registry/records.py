@@ -42,16 +42,8 @@ class Record:
 
     @property
     def training_data(self) -> tuple[str, ...]:
-        """Digests of the datasets that the weights, and those they began with, were trained on."""
-        found: list[str] = []
-        provenance: Any = self.provenance
-        while isinstance(provenance, dict):
-            for part in (provenance, provenance.get("mended")):
-                if isinstance(part, dict) and isinstance(part.get("data"), str):
-                    found.append(part["data"])
-            start = provenance.get("start")
-            provenance = start.get("provenance") if isinstance(start, dict) else None
-        return tuple(found)
+        """Digests of the datasets that the weights, and those they came from, were trained on."""
+        return tuple(_data_digests(self.provenance))
 
     @property
     def trained_base(self) -> str | None:
@@ -216,6 +208,18 @@ def _registry(sections: Sections, path: Path) -> Registry:
         concepts=records("concept", sections.concepts),
         judges=records("judge", sections.judges),
     )
+
+
+def _data_digests(provenance: Any) -> list[str]:
+    """Of a training, of its mending, of the one it began with, and of the parts of a union."""
+    if not isinstance(provenance, dict):
+        return []
+    used = [part for part in (provenance, provenance.get("mended")) if isinstance(part, dict)]
+    own = [part["data"] for part in used if isinstance(part.get("data"), str)]
+    parts = provenance.get("parts")
+    sources = [provenance.get("start"), *(parts if isinstance(parts, list) else [])]
+    found = [s.get("provenance") for s in sources if isinstance(s, dict)]
+    return own + [digest for source in found for digest in _data_digests(source)]
 
 
 def _record(kind: Kind, name: str, entry: Entry) -> Record:

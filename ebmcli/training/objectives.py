@@ -24,6 +24,7 @@ from ebmcli.core.objective import (
     draw_noise_levels,
 )
 from ebmcli.core.targets import cell_weights
+from ebmcli.core.union import Base
 from ebmcli.errors import ConfigError
 from ebmcli.training.loop import Losses, Objective
 
@@ -67,7 +68,7 @@ def posterior_objective(
     *,
     batch_size: int,
     config: ObjectiveConfig,
-    base: BaseEnergy | None = None,
+    base: Base | None = None,
 ) -> Objective:
     """Cross-entropy of log p(k | x, sigma), plus denoising by E0 - log q + log pi.
 
@@ -94,7 +95,7 @@ def posterior_objective(
 
 
 def _posterior_score_loss(
-    concept: PosteriorConcept, base: BaseEnergy, x0: Tensor, target: Tensor, generator: Generator
+    concept: PosteriorConcept, base: Base, x0: Tensor, target: Tensor, generator: Generator
 ) -> Tensor:
     """Mean denoising loss of D = D0 + sigma^2 d/dx log (q_c / pi_c), D0 of the frozen base."""
     sigma = draw_noise_levels(len(x0), generator=generator).to(x0.device)

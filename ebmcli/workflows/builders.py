@@ -12,6 +12,7 @@ from ebmcli.core.factors import Factor
 from ebmcli.core.gaussian import GaussianEnergy
 from ebmcli.core.images import TrainingImages, to_intensity
 from ebmcli.core.targets import cell_weights, label_prior
+from ebmcli.core.union import Base
 from ebmcli.evaluation.held_out import loss_per_level, posterior_quality
 from ebmcli.evaluation.held_out_fields import field_quality
 from ebmcli.training.loop import Objective
@@ -66,7 +67,7 @@ def build_trained_concept(
     images: TrainingImages,
     settings: Settings,
     *,
-    base: BaseEnergy | None,
+    base: Base | None,
     device: torch.device,
     autocast: bool,
 ) -> Built:
@@ -85,7 +86,7 @@ def build_trained_concept(
 
 
 def _objective(
-    network: Concept, images: TrainingImages, settings: Settings, base: BaseEnergy | None
+    network: Concept, images: TrainingImages, settings: Settings, base: Base | None
 ) -> Objective:
     batch_size, config = settings.training.batch_size, settings.objective
     match network:
@@ -100,7 +101,7 @@ def _objective(
 
 
 def held_out_numbers(
-    network: BaseEnergy | Concept, held: TrainingImages, *, base: BaseEnergy | None
+    network: BaseEnergy | Concept, held: TrainingImages, *, base: Base | None
 ) -> dict[str, Any]:
     """What is printed after training and stored in the registry, as plain numbers."""
     scored = held.take_last(N_SCORED)
@@ -140,7 +141,7 @@ def held_out_numbers(
     return numbers
 
 
-def conditional_denoiser(network: Concept, base: BaseEnergy | None) -> Any:
+def conditional_denoiser(network: Concept, base: Base | None) -> Any:
     """(D(x, sigma | label), its scale) of a concept; None for a posterior without a base."""
     if isinstance(network, PosteriorConcept):
         if base is None:

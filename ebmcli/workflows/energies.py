@@ -95,6 +95,26 @@ def compose(
     )
 
 
+def base_alone(registry: Registry, name: str, *, device: torch.device) -> tuple[Composed, str]:
+    """A base that is asked for nothing, P(f | x) = 1, and its space.
+
+    Raises:
+        UnknownNameError: There is no such base.
+    """
+    record = registry.get("base", name)
+    loaded = load_base(registry, name, device=device)
+    composed = Composed(
+        energy=loaded.energy,
+        base=loaded.energy,
+        log_probability=lambda x, _: x.new_zeros(len(x)),
+        gaussian=loaded.gaussian,
+        concepts={},
+        size=loaded.config.size,
+        digests={f"base {name}": record.sha256},
+    )
+    return composed, record.space
+
+
 class Remembered:
     """A concept whose posterior is computed once per input, however often a formula asks."""
 

@@ -32,7 +32,7 @@ from ebmcli.workflows.chains import (
     shown,
 )
 from ebmcli.workflows.device import resolve_device
-from ebmcli.workflows.energies import LOGICS, WITHOUT_STRENGTH, Composed, compose
+from ebmcli.workflows.energies import LOGICS, WITHOUT_STRENGTH, Composed, base_alone, compose
 from ebmcli.workflows.formulas import formula_of
 from ebmcli.workflows.tracing import Trace
 
@@ -56,7 +56,8 @@ Progress = Callable[[int, int], None]  # levels done, levels in all
 class GenerateRequest:
     """What ``ebm generate`` was asked for."""
 
-    expression: str
+    expression: str = ""  # empty with ``base`` alone
+    base: str | None = None  # draw from this base and ask for nothing
     n: int = 16
     seed: int = 0  # of the first picture; the next has seed + 1
     steps: int = 32  # noise levels
@@ -91,6 +92,8 @@ class GenerateRequest:
             logic=self.logic,
             edits=self.start_image is not None,
         )
+        if self.base is not None:
+            self._check_base_alone()
         if self.strength is not None and self.logic in WITHOUT_STRENGTH:
             hint = "leave it out, or use --logic exact"
             raise ConfigError(f"--strength has no meaning with --logic {self.logic}", hint=hint)
@@ -102,6 +105,22 @@ class GenerateRequest:
             )
         if not 0 <= self.seed <= N_SEEDS - self.n:
             raise ConfigError(f"seeds are between 0 and 2^32 - 1, got --seed {self.seed}")
+
+    def _check_base_alone(self) -> None:
+        """Refuse what only a formula has."""
+        if self.expression:
+            hint = "leave one of them out; concepts draw with the base they were trained on"
+            raise ConfigError("--base asks for nothing and takes no formula", hint=hint)
+        asked = {"--strength": self.strength is not None, "--logic": self.logic != "exact"}
+        asked["--sampler rejection"] = self.sampler == "rejection"
+        for option in (name for name, given in asked.items() if given):
+            hint = "leave it out: nothing is asked for"
+            raise ConfigError(f"{option} has no meaning with --base", hint=hint)
+
+    @property
+    def title(self) -> str:
+        """What the pictures show, in words."""
+        return self.expression if self.base is None else f"any picture of {self.base}"
 
     @property
     def n_chains(self) -> int:
@@ -147,7 +166,7 @@ class Drawn:
 def draw_pictures(
     request: GenerateRequest, registry: Registry, *, progress: Progress | None = None
 ) -> Drawn:
-    """Draw n pictures of a formula, one per seed.
+    """Draw n pictures of a formula, or of a base alone, one per seed.
 
     Every picture depends on its own seed and not on the others. A picture whose P(f | x) by the
     model itself is below :func:`acceptance`, or that looks less real to the residual of a mended
@@ -156,12 +175,16 @@ def draw_pictures(
     it is drawn again while no draw of the base was accepted.
     """
     start = time.monotonic()
-    formula, space = formula_of(registry, request.expression)
+    formula, space = None, ""
     device = resolve_device(request.device)
-    composed = compose(
-        registry, formula, logic=request.logic, strength=request.power, device=device
-    )
-    accept = acceptance(formula)
+    if request.base is not None:
+        composed, space = base_alone(registry, request.base, device=device)
+    else:
+        formula, space = formula_of(registry, request.expression)
+        composed = compose(
+            registry, formula, logic=request.logic, strength=request.power, device=device
+        )
+    accept = acceptance(formula) if formula else 0.0
     work = _Work(request, composed, device, accept=accept, progress=progress)
     seeds = [request.seed + i for i in range(request.n)]
     best = work.draw(seeds, attempt=0)
@@ -190,7 +213,7 @@ def draw_pictures(
         frames=[to_bytes(frame).numpy() for frame in best.frames],
         trace=work.trace.rows() if request.keep_frames else [],
         diagnostics=work.trace.summary(),
-        notes=_rejected(best, request, formula, composed) if request.sampler == "rejection" else [],
+        notes=_rejected(best, request, formula, composed) if formula else [],
     )
 
 
@@ -199,7 +222,7 @@ def _rejected(
 ) -> list[str]:
     """What rejection could not draw, and why: nothing, or one line."""
     n_poor = int((~best.kept).sum())
-    if not n_poor:
+    if request.sampler != "rejection" or not n_poor:
         return []
     log_priors = {name: c.log_prior.tolist() for name, c in composed.concepts.items()}
     chance = math.exp(formula.log_prior(log_priors))

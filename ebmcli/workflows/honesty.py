@@ -17,6 +17,7 @@ from ebmcli.core.energy import NoisyEnergy
 from ebmcli.core.gaussian import GaussianEnergy
 from ebmcli.core.images import to_bytes
 from ebmcli.core.samplers import SeededNoise, annealed_chain, noise_levels
+from ebmcli.core.union import Base, UnionEnergy
 from ebmcli.evaluation.truth import PRESENT
 from ebmcli.registry import Registry
 from ebmcli.workflows.judging import load_judge, read_all
@@ -88,16 +89,14 @@ def draw_plain(
     return to_bytes(x)
 
 
-def unconditional_or_one_value(
-    network: BaseEnergy | Concept, base: BaseEnergy | None
-) -> NoisyEnergy:
+def unconditional_or_one_value(network: Base | Concept, base: Base | None) -> NoisyEnergy:
     """What an energy is tested on: a base by itself, a concept asked for its values in turn."""
-    if isinstance(network, BaseEnergy):
+    if isinstance(network, BaseEnergy | UnionEnergy):
         return network.energy
     return one_value_energy(network, base)
 
 
-def one_value_energy(concept: Concept, base: BaseEnergy | None) -> NoisyEnergy:
+def one_value_energy(concept: Concept, base: Base | None) -> NoisyEnergy:
     """E(x, sigma | c) with a value per image: the cells of the factor in turn.
 
     A posterior draws with its base, the other methods with an unconditional energy of their own.

@@ -11,14 +11,15 @@ from ebmcli.core.concepts import BothConcept, ConditionalConcept, PosteriorConce
 from ebmcli.core.factors import Factor
 from ebmcli.core.gaussian import GaussianEnergy
 from ebmcli.core.networks import TrunkConfig
+from ebmcli.core.union import Base, UnionEnergy
 from ebmcli.errors import FileFormatError
 from ebmcli.registry import Record, Registry
 
 Concept = PosteriorConcept | ConditionalConcept | BothConcept
 
 
-def load_base(registry: Registry, name: str, *, device: str | torch.device = "cpu") -> BaseEnergy:
-    """The base energy of this name, frozen."""
+def load_base(registry: Registry, name: str, *, device: str | torch.device = "cpu") -> Base:
+    """The base energy of this name, frozen: one network, or the union of two bases."""
     record = registry.get("base", name)
     tensors, header = _read(registry, record)
     base = blank_base(header)
@@ -45,9 +46,14 @@ def load_concepts(
     return {name: load_concept(registry, name, device=device) for name in names}
 
 
-def blank_base(header: dict[str, Any]) -> BaseEnergy:
-    """A base of the shape a header describes, to be filled."""
+def blank_base(header: dict[str, Any]) -> Base:
+    """A base of the shape a header describes, to be filled; of a union with its log ratios."""
     config = TrunkConfig.from_dict(header["config"])
+    if "parts" in header:
+        left, right = (blank_base(part) for part in header["parts"])
+        gaussian = GaussianEnergy.blank(3 * config.size**2, header["n_components"])
+        ratios = {float(sigma): float(value) for sigma, value in header["log_ratios"].items()}
+        return UnionEnergy(left, right, gaussian, weights=header["weights"], log_ratios=ratios)
     gaussian = GaussianEnergy.blank(3 * config.size**2, header["n_components"])
     residual = header.get("residual")
     shape = None if residual is None else TrunkConfig.from_dict(residual)

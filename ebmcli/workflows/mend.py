@@ -18,6 +18,7 @@ from torch import Tensor
 from ebmcli.core.base_energy import BaseEnergy, ResidualEnergy
 from ebmcli.core.images import TrainingImages
 from ebmcli.core.networks import TrunkConfig
+from ebmcli.core.union import UnionEnergy
 from ebmcli.datasets.hdf5 import DatasetInfo, read_info
 from ebmcli.errors import ConfigError, InterruptedRun, UsageError
 from ebmcli.evaluation.held_out import batches
@@ -117,6 +118,9 @@ def plan_mend(request: MendRequest) -> MendPlan:
     refuse_judged(registry, data)
     device = resolve_device(request.device)
     base = load_base(registry, request.name, device=device)
+    if isinstance(base, UnionEnergy):
+        hint = "mend its parts, then ebm union again"
+        raise UsageError(f"{request.name} is a union, which is not mended itself", hint=hint)
     if base.residual is not None:
         hint = f"take the old residual away first: ebm mend-base {request.name} --undo"
         raise UsageError(f"{request.name} has been mended already", hint=hint)
@@ -215,7 +219,7 @@ def undo(path: Path, name: str) -> Record:
     record = registry.get("base", name)
     base = load_base(registry, name)
     before = record.provenance.get("mended", {}).get("before")
-    if base.residual is None or before is None:
+    if isinstance(base, UnionEnergy) or base.residual is None or before is None:
         hint = "ebm show tells how it was trained"
         raise UsageError(f"{name} has not been mended", hint=hint)
     base.residual = None

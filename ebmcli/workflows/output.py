@@ -24,7 +24,7 @@ MAX_FRAMES = 40  # of an animation, chosen
 
 def default_path(request: GenerateRequest) -> Path:
     """A file name made of the expression and the seed, in the working directory."""
-    words = re.sub(r"[^a-z0-9.]+", "-", request.expression.lower()).strip("-")[:60] or "pictures"
+    words = re.sub(r"[^a-z0-9.]+", "-", request.title.lower()).strip("-")[:60] or "pictures"
     return Path(f"{words}-seed{request.seed}.png")
 
 
@@ -107,7 +107,7 @@ def sheet(drawn: Drawn, request: GenerateRequest) -> NDArray[np.uint8]:
     labels = [
         f"{seed}: P={p:.2f}" for seed, p in zip(drawn.seeds, drawn.probabilities, strict=True)
     ]
-    return np.asarray(labelled_grid(drawn.images, labels, title=request.expression, scale=2))
+    return np.asarray(labelled_grid(drawn.images, labels, title=request.title, scale=2))
 
 
 def png_bytes(drawn: Drawn, request: GenerateRequest) -> bytes:
@@ -141,7 +141,7 @@ def write_pictures(
     if trace:
         text = json.dumps(drawn.trace, indent=1)
         write_bytes(grid.with_suffix(".trace.json"), f"{text}\n".encode())
-        chart = trace_chart(drawn.trace, title=request.expression)
+        chart = trace_chart(drawn.trace, title=request.title)
         write_png(
             grid.with_suffix(".trace.png"), chart, metadata(drawn, request), overwrite=overwrite
         )
@@ -159,4 +159,4 @@ def _write_animation(
         np.asarray(labelled_grid(level, [""] * len(level), columns=columns, scale=2))
         for level in levels
     ]
-    write_gif(path, frames, comment=f"ebm generate {request.expression}", overwrite=overwrite)
+    write_gif(path, frames, comment=f"ebm generate {request.title}", overwrite=overwrite)

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ebmcli.core.base_energy import BaseEnergy
 from ebmcli.core.factors import Factor
 from ebmcli.core.images import TrainingImages
+from ebmcli.core.union import Base
 from ebmcli.datasets.hdf5 import DatasetInfo, read_images, read_labels
 from ebmcli.errors import ConfigError, OutputError
 from ebmcli.registry import Registry, read_registry
@@ -39,7 +39,7 @@ class Prepared:
     resumed: Run | None
     images: TrainingImages
     held: TrainingImages
-    base: BaseEnergy | None
+    base: Base | None
     built: Built
     autocast: bool
     history: dict[str, Any]
@@ -156,7 +156,7 @@ def started_from(registry: Registry, plan: Plan) -> dict[str, Any]:
     return history | {"start": {"sha256": source.sha256, "provenance": source.provenance}}
 
 
-def build(plan: Plan, images: TrainingImages, base: BaseEnergy | None, *, autocast: bool) -> Built:
+def build(plan: Plan, images: TrainingImages, base: Base | None, *, autocast: bool) -> Built:
     """A fresh network for a plan, on its device, with what it is to minimise."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.request.seed)  # fresh weights are drawn from the global source

@@ -17,6 +17,7 @@ from ebmcli.core.concepts import PosteriorConcept
 from ebmcli.core.gaussian import GaussianEnergy
 from ebmcli.core.images import TrainingImages
 from ebmcli.core.networks import parameter_count
+from ebmcli.core.union import Base
 from ebmcli.errors import InterruptedRun
 from ebmcli.registry import Record, read_registry
 from ebmcli.registry.lock import locked_run
@@ -87,7 +88,7 @@ def steps_in(
     minutes: float,
     plan: Plan,
     images: TrainingImages,
-    base: BaseEnergy | None,
+    base: Base | None,
     *,
     autocast: bool,
 ) -> int:
@@ -118,7 +119,7 @@ def finished(
     plan: Plan,
     network: nn.Module,
     held: TrainingImages,
-    base: BaseEnergy | None,
+    base: Base | None,
     seconds: float,
     *,
     history: dict[str, Any] | None = None,
@@ -170,7 +171,7 @@ def finished(
 
 
 def _object_share(
-    plan: Plan, network: BaseEnergy | Concept, base: BaseEnergy | None
+    plan: Plan, network: BaseEnergy | Concept, base: Base | None
 ) -> dict[str, float] | None:
     """The honest test: a base by itself, a concept asked for its values in turn.
 
@@ -189,7 +190,7 @@ def _object_share(
     )
 
 
-def _gaussian(network: BaseEnergy | Concept, base: BaseEnergy | None) -> GaussianEnergy:
+def _gaussian(network: BaseEnergy | Concept, base: Base | None) -> GaussianEnergy:
     """The Gaussian from which an energy's chains start."""
     if isinstance(network, BaseEnergy):
         return network.gaussian

@@ -21,6 +21,7 @@ from ebmcli.core.networks import parameter_count
 from ebmcli.datasets.hdf5 import DatasetInfo, read_images, read_labels
 from ebmcli.errors import ConfigError, InterruptedRun
 from ebmcli.registry import Record, Registry, read_registry
+from ebmcli.training.independent import Partner
 from ebmcli.training.loop import Objective, StepReport, TrainingState
 from ebmcli.workflows.builders import (
     Built,
@@ -32,6 +33,7 @@ from ebmcli.workflows.device import resolve_precision
 from ebmcli.workflows.honesty import object_share, unconditional_or_one_value
 from ebmcli.workflows.keeping import keep_trained
 from ebmcli.workflows.loading import Concept, load_base, load_concept
+from ebmcli.workflows.partners import load_partner
 from ebmcli.workflows.plans import Plan, resume_command, steps_set
 from ebmcli.workflows.runs import Run, open_run, refuse_unfinished, save_config, train_to_end
 from ebmcli.workflows.settings import Settings, changed
@@ -146,9 +148,10 @@ def _opened(
 def _resumed(run: Run, plan: Plan) -> tuple[Run, Plan]:
     """A run to go on with, and its own settings but for what was asked to change."""
     request = plan.request
-    for key in ("data_digest", "method", "base", "seed", "factor"):
-        if run.config[key] != plan.to_dict()[key]:
-            problem = f"the run was started with another {key}: {run.config[key]}"
+    for key in ("data_digest", "method", "base", "seed", "factor", "independent_of"):
+        begun_with = run.config.get(key)  # runs of older versions lack the last
+        if begun_with != plan.to_dict()[key]:
+            problem = f"the run was started with another {key}: {begun_with}"
             raise ConfigError(problem, hint="give the same options, or --restart")
     if request.minutes is not None:
         hint = "leave --minutes out, or set the updates in all by --steps"
@@ -180,7 +183,17 @@ def _build(plan: Plan, images: TrainingImages, base: BaseEnergy | None, *, autoc
             base=base,
             device=plan.device,
             autocast=autocast,
+            partner=_partner(plan, len(images)),
         )
+
+
+def _partner(plan: Plan, n: int) -> Partner | None:
+    """The concept to be independent of, if one was asked for."""
+    name = plan.request.independent_of
+    if name is None:
+        return None
+    registry = read_registry(plan.request.registry)
+    return load_partner(registry, name, plan.info, n=n, device=plan.device)
 
 
 def steps_in(

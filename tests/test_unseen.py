@@ -1,6 +1,7 @@
 """The experiment on pairs never seen: supports, commands, the judge's count and the page."""
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,24 @@ def test_a_picture_counts_only_with_both_and_with_an_object() -> None:
     assert found["shape"].tolist() == [True, True, False, False]
     assert found["color"].tolist() == [True, False, True, False]
     assert found["absent"].tolist() == [False, False, False, True]
+
+
+def test_two_processes_keep_each_others_supports(tmp_path: Path, monkeypatch: Any) -> None:
+    """Each began with an empty document and writes its own support alone."""
+    monkeypatch.setattr(unseen, "write_page", lambda document, path: None)
+    path = tmp_path / "unseen.json"
+    path.write_text(json.dumps({"rows": [], "renders": {}, "trainings": {}}))
+    for support, mean in (("diagonal", 1), ("five-of-eight", 2), ("diagonal", 3)):
+        document = {
+            "rows": [{"support": support, "right": mean}],
+            "renders": {support: mean}, "trainings": {support: {}},
+        }  # fmt: skip
+        unseen.save(document, path, support)
+    noted = json.loads(path.read_text())
+    assert [(row["support"], row["right"]) for row in noted["rows"]] == [
+        ("five-of-eight", 2), ("diagonal", 3),
+    ]  # fmt: skip
+    assert noted["renders"] == {"diagonal": 3, "five-of-eight": 2}
 
 
 def estimate(mean: float) -> dict[str, Any]:

@@ -33,6 +33,13 @@ Start = Annotated[
         autocompletion=completion.names_of("concept", "base"),
     ),
 ]
+Independent = Annotated[
+    str | None,
+    typer.Option(
+        help="Frozen concept to know nothing of, for data with combinations left out.",
+        autocompletion=completion.names_of("concept"),
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Precision = Annotated[str, typer.Option(help="auto (measured), fp32 or bf16.")]
 Seed = Annotated[int, typer.Option(help="Seed of weights, batches and noise.")]
@@ -54,6 +61,7 @@ def train(
     steps: Steps = None,
     assignments: Assignments = None,
     start: Start = None,
+    independent_of: Independent = None,
     device: Device = "auto",
     precision: Precision = "auto",
     seed: Seed = 0,
@@ -71,7 +79,7 @@ def train(
     request = _request(
         name, data, registry, factor=factor, method=method, base=base, minutes=minutes,
         steps=steps, assignments=tuple(assignments or ()), start=start, device=device,
-        precision=precision,
+        independent_of=independent_of, precision=precision,
         seed=seed, resume=resume, overwrite=overwrite, restart=restart, dry_run=dry_run,
     )  # fmt: skip
     _run(request, kind="concept", dry_run=dry_run, as_json=as_json)

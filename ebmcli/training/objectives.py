@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 
 from ebmcli.core.base_energy import BaseEnergy, ResidualEnergy
 from ebmcli.core.concepts import BothConcept, ConditionalConcept, PosteriorConcept
+from ebmcli.core.hues import random_hues
 from ebmcli.core.images import TrainingImages
 from ebmcli.core.objective import (
     SIGMA_MAX,
@@ -39,20 +40,29 @@ class ObjectiveConfig:
     score_batch: int = 8  # images of each batch that enter it
     label_dropout: float = 0.15  # share of images trained without label, method conditional
     ratio_weight: float = 0.02  # of the squared gap between both log ratios (nats), method both
+    hue_share: float = 0.0  # share of images shown in other colours, labels as they are
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_dropout < 1:
             raise ConfigError(f"label_dropout must be in [0, 1), got {self.label_dropout}")
+        if not 0 <= self.hue_share <= 1:
+            raise ConfigError(f"hue_share must be in [0, 1], got {self.hue_share}")
         for name in ("score_weight", "score_batch", "ratio_weight"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
 
 
-def base_objective(base: BaseEnergy, images: TrainingImages, *, batch_size: int) -> Objective:
-    """Denoising score matching of the energy of a space."""
+def base_objective(
+    base: BaseEnergy, images: TrainingImages, *, batch_size: int, hue_share: float = 0.0
+) -> Objective:
+    """Denoising score matching of the energy of a space.
+
+    With a ``hue_share`` it is the energy of a mixture: of the images, and of the images in other
+    colours.
+    """
 
     def objective(generator: Generator) -> Losses:
-        x0, _ = images.draw(batch_size, generator=generator)
+        x0, _ = _drawn(images, batch_size, hue_share, generator)
         sigma = draw_noise_levels(batch_size, generator=generator).to(x0.device)
         x = add_noise(x0, sigma, generator=generator)
         denoised = base.denoise(x, sigma, create_graph=True)
@@ -79,7 +89,7 @@ def posterior_objective(
     """
 
     def objective(generator: Generator) -> Losses:
-        x0, labels = images.draw(batch_size, generator=generator)
+        x0, labels = _drawn(images, batch_size, config.hue_share, generator)
         target = cell_weights(concept.factor, labels)
         sigma = spread_noise_levels(batch_size, generator=generator).to(x0.device)
         x = add_noise(x0, sigma, generator=generator)
@@ -144,7 +154,7 @@ def both_objective(
 
     def objective(generator: Generator) -> Losses:
         one, two = first(generator), second(generator)
-        x0, labels = images.draw(max(1, batch_size // 4), generator=generator)
+        x0, labels = _drawn(images, max(1, batch_size // 4), config.hue_share, generator)
         sigma = spread_noise_levels(len(x0), generator=generator).to(x0.device)
         x = add_noise(x0, sigma, generator=generator)
         target = cell_weights(concept.factor, labels)
@@ -162,6 +172,14 @@ def both_objective(
     return objective
 
 
+def _drawn(
+    images: TrainingImages, n: int, hue_share: float, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """n images, some of them in other colours, and their labels."""
+    x0, labels = images.draw(n, generator=generator)
+    return random_hues(x0, share=hue_share, generator=generator), labels
+
+
 def _draw_with_dropout(
     concept: ConditionalConcept,
     images: TrainingImages,
@@ -170,7 +188,7 @@ def _draw_with_dropout(
     generator: Generator,
 ) -> tuple[Tensor, Tensor]:
     """Images and their cell weights, zero where the label is dropped."""
-    x0, labels = images.draw(n, generator=generator)
+    x0, labels = _drawn(images, n, config.hue_share, generator)
     kept = torch.rand(n, generator=generator).to(x0.device) >= config.label_dropout
     return x0, cell_weights(concept.factor, labels) * kept[:, None]
 

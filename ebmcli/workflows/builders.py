@@ -15,6 +15,7 @@ from ebmcli.core.targets import cell_weights, label_prior
 from ebmcli.core.union import Base
 from ebmcli.evaluation.held_out import loss_per_level, posterior_quality
 from ebmcli.evaluation.held_out_fields import field_quality
+from ebmcli.training.independent import Partner, independent_objective
 from ebmcli.training.loop import Objective
 from ebmcli.training.objectives import (
     base_objective,
@@ -45,8 +46,13 @@ def build_base(
     base = BaseEnergy(fit_gaussian(images, settings), settings.trunk)
     base = base.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's gap
     base.autocast = autocast
-    batch_size = settings.training.batch_size
-    return Built(base, base_objective(base, images, batch_size=batch_size))
+    objective = base_objective(
+        base,
+        images,
+        batch_size=settings.training.batch_size,
+        hue_share=settings.objective.hue_share,
+    )
+    return Built(base, objective)
 
 
 def fit_gaussian(images: TrainingImages, settings: Settings) -> GaussianEnergy:
@@ -70,8 +76,12 @@ def build_trained_concept(
     base: Base | None,
     device: torch.device,
     autocast: bool,
+    partner: Partner | None = None,
 ) -> Built:
-    """A fresh concept of a method, with the prior of the labels."""
+    """A fresh concept of a method, with the prior of the labels.
+
+    With a ``partner`` a posterior is trained to be independent of it.
+    """
     assert images.labels is not None
     log_prior = label_prior(factor, images.labels)
     gaussian = None
@@ -82,14 +92,24 @@ def build_trained_concept(
     network.autocast = autocast
     if base is not None:
         base.autocast = autocast
-    return Built(network, _objective(network, images, settings, base))
+    if partner is not None:
+        partner.concept.autocast = autocast
+    return Built(network, _objective(network, images, settings, base, partner))
 
 
 def _objective(
-    network: Concept, images: TrainingImages, settings: Settings, base: Base | None
+    network: Concept,
+    images: TrainingImages,
+    settings: Settings,
+    base: Base | None,
+    partner: Partner | None,
 ) -> Objective:
     batch_size, config = settings.training.batch_size, settings.objective
     match network:
+        case PosteriorConcept() if partner is not None:
+            return independent_objective(
+                network, images, partner, batch_size=batch_size, config=config, base=base
+            )
         case PosteriorConcept():
             return posterior_objective(
                 network, images, batch_size=batch_size, config=config, base=base

@@ -15,6 +15,7 @@ from ebmcli.errors import ConfigError, OutputExistsError, UnknownNameError, Usag
 from ebmcli.registry import Registry, checkpoint_file, read_registry
 from ebmcli.registry.schema import check_name, twin_names
 from ebmcli.workflows.device import resolve_device
+from ebmcli.workflows.partners import check_hues, check_partner
 from ebmcli.workflows.settings import Settings, changed, default_settings
 
 MIN_IMAGES = 100
@@ -43,6 +44,7 @@ class TrainRequest:
     restart: bool = False  # drop an unfinished run of this name
     command: str = ""  # as typed, for the record
     to: tuple[str, ...] = ()  # frozen concepts it is added to, by ebm add-concept
+    independent_of: str | None = None  # a frozen concept, see core/independence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +75,7 @@ class Plan:
             "method": self.method,
             "base": self.base,
             "start": self.request.start,
+            "independent_of": self.request.independent_of,
             "seed": self.request.seed,
             "device": str(self.device),
             "folder": str(self.folder),
@@ -125,6 +128,9 @@ def _plan(request: TrainRequest, *, kind: str, method: str) -> Plan:
     if method == "posterior" and settings.trunk.decoder:
         hint = "leave it out, or train a base or by --method conditional"
         raise ConfigError("a posterior has no decoder: it draws nothing by itself", hint=hint)
+    check_hues(factor, settings)
+    if request.independent_of is not None and factor is not None:
+        _check_independence(request, registry, info, factor, settings)
     if request.steps is not None:
         training = replace(settings.training, n_steps=request.steps)
         settings = replace(settings, training=training)
@@ -144,6 +150,17 @@ def _plan(request: TrainRequest, *, kind: str, method: str) -> Plan:
         device=resolve_device(request.device),
         resting=tuple(c.name for c in registry.resting_on(request.name)) if kind == "base" else (),
     )
+
+
+def _check_independence(
+    request: TrainRequest, registry: Registry, info: DatasetInfo, factor: Factor, settings: Settings
+) -> None:
+    """Refuse, before anything runs, a posterior that cannot be made independent."""
+    if request.method != "posterior":
+        problem = f"--independent-of trains a posterior, not --method {request.method}"
+        raise UsageError(problem, hint="leave one of them out")
+    name = str(request.independent_of)
+    check_partner(registry, name, info=info, factor=factor, settings=settings)
 
 
 def refuse_existing(registry: Registry, kind: str, request: TrainRequest) -> None:
@@ -238,6 +255,8 @@ def resume_command(plan: Plan) -> str:
     if plan.kind == "concept":
         words += ["--factor", plan.factor.name if plan.factor else "", "--method", plan.method]
         words += ["--base", plan.base] if plan.base else []
+    other = request.independent_of
+    words += ["--independent-of", other] if other else []
     words += ["--to", ",".join(request.to)] if request.to else []
     words += ["--seed", str(request.seed)] if request.seed else []
     words += ["--device", request.device] if request.device != "auto" else []

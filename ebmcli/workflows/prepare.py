@@ -18,10 +18,12 @@ from ebmcli.errors import ConfigError, OutputError
 from ebmcli.registry import Registry, read_registry
 from ebmcli.registry.lock import refuse_locked
 from ebmcli.registry.places import BUNDLED
+from ebmcli.training.independent import Partner
 from ebmcli.training.loop import TrainingState
 from ebmcli.workflows.builders import Built, build_base, build_trained_concept
 from ebmcli.workflows.device import resolve_precision
 from ebmcli.workflows.loading import load_base, load_concept
+from ebmcli.workflows.partners import load_partner
 from ebmcli.workflows.plans import Plan
 from ebmcli.workflows.runs import Run, open_run, refuse_unfinished, restore
 from ebmcli.workflows.settings import Settings, changed
@@ -171,7 +173,17 @@ def build(plan: Plan, images: TrainingImages, base: Base | None, *, autocast: bo
             base=base,
             device=plan.device,
             autocast=autocast,
+            partner=_partner(plan, len(images)),
         )
+
+
+def _partner(plan: Plan, n: int) -> Partner | None:
+    """The concept to be independent of, if one was asked for."""
+    name = plan.request.independent_of
+    if name is None:
+        return None
+    registry = read_registry(plan.request.registry)
+    return load_partner(registry, name, plan.info, n=n, device=plan.device)
 
 
 def _resumed(plan: Plan, registry: Registry) -> tuple[Run, Plan]:
@@ -179,9 +191,10 @@ def _resumed(plan: Plan, registry: Registry) -> tuple[Run, Plan]:
     request = plan.request
     run = Run(folder=plan.folder, name=request.name, space=plan.info.space, config={})
     run = open_run(run, resume=True, restart=False)
-    for key in ("data_digest", "method", "base", "seed", "factor"):
-        if run.config[key] != plan.to_dict()[key]:
-            problem = f"the run was started with another {key}: {run.config[key]}"
+    for key in ("data_digest", "method", "base", "seed", "factor", "independent_of"):
+        begun_with = run.config.get(key)  # runs of older versions lack the last
+        if begun_with != plan.to_dict()[key]:
+            problem = f"the run was started with another {key}: {begun_with}"
             raise ConfigError(problem, hint="give the same options, or --restart")
     begun_on = run.config["history"].get("base")  # absent in runs of older versions
     if plan.base is not None and begun_on not in (None, registry.get("base", plan.base).sha256):

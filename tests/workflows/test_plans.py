@@ -10,6 +10,7 @@ from squares import (
     COLOR,
     PLACE,
     SPACE,
+    TALL,
     TINY,
     put_base,
     put_concept,
@@ -211,6 +212,57 @@ def test_a_base_resumes_by_its_own_command(ask: Any) -> None:
     words = resumed_words(plan_base(ask(name="other", device="auto")))
     assert words[:3] == ["ebm", "train-base", "other"]
     assert not {"--factor", "--method", "--device"} & set(words)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "problem", "hint"),
+    [
+        ({"independent_of": "colour"}, UnknownNameError, "'colour'", "did you mean 'color'?"),
+        ({"independent_of": "place"}, UsageError, "position has none", "leave --independent-of"),
+        ({"independent_of": "twin"}, UsageError, "tall cannot be independent of itself", "another"),
+        ({"independent_of": "far"}, UsageError, "far is of faces-64, the data of", "--space"),
+        (
+            {"independent_of": "color", "method": "both"},
+            UsageError,
+            "trains a posterior, not --method both",
+            "leave one",
+        ),
+        (
+            {"independent_of": "color", "assignments": ("hue_share=0.5",)},
+            ConfigError,
+            "hue_share changes them",
+            "leave one",
+        ),
+        ({"factor": "color", "assignments": ("hue_share=1",)}, ConfigError, "color wrong", "out"),
+        ({"assignments": ("hue_share=2",)}, ConfigError, r"must be in \[0, 1\]", ""),
+        (
+            {"factor": "position", "independent_of": "color"},
+            UsageError,
+            "position has none",
+            "leave",
+        ),
+    ],
+)
+def test_company_that_cannot_be_told_apart_is_refused(
+    ask: Any, registry: Path, changes: dict[str, Any], kind: type[EbmError], problem: str, hint: str
+) -> None:
+    put_concept(registry, COLOR)
+    put_concept(registry, PLACE, name="place")
+    put_concept(registry, TALL, name="twin")
+    put_concept(registry, COLOR, name="far", space="faces-64")
+    before = files(registry.parent)
+    with pytest.raises(kind, match=problem) as caught:
+        plan_concept(ask(**{"name": "new", "factor": "tall"} | changes))
+    assert hint in (caught.value.hint or "")
+    assert files(registry.parent) == before
+
+
+def test_an_independent_concept_resumes_as_one(ask: Any, registry: Path) -> None:
+    put_concept(registry, COLOR)
+    plan = plan_concept(ask(name="tall", independent_of="color"))
+    assert plan.to_dict()["independent_of"] == "color"
+    words = resumed_words(plan)
+    assert words[words.index("--independent-of") + 1] == "color"
 
 
 def test_an_added_concept_resumes_as_one(ask: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from squares import COLOR, SPACE, TINY, put_base, squares, squares_file
+from squares import COLOR, SPACE, TALL, TINY, put_base, put_concept, squares, squares_file
 
 from ebmcli.checkpoint import file_digest, read_checkpoint
 from ebmcli.core.concepts import METHODS, PosteriorConcept
@@ -138,6 +138,29 @@ def test_a_resumed_run_ends_in_the_same_file(ask: Any, registry: Path, method: s
     assert resumed.record.provenance["command"] == "ebm train color"
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "base-two", "assignments": (*TINY, "hue_share=0.5")},
+        {"name": "tall", "assignments": (*TINY, "hue_share=0.5")},
+        {"name": "tall", "independent_of": "color"},
+    ],
+    ids=["base with hues", "concept with hues", "independent concept"],
+)
+def test_so_does_a_run_in_other_colours_or_independent_of_a_concept(
+    ask: Any, registry: Path, changes: dict[str, Any]
+) -> None:
+    put_concept(registry, COLOR)
+    whole = go(ask(steps=5, **changes)).record
+    with pytest.raises(InterruptedRun):
+        go(ask(steps=5, overwrite=True, **changes), press_ctrl_c_at(2))
+    again = changes | {"assignments": (), "steps": None, "overwrite": True, "resume": True}
+    resumed = go(ask(**again)).record
+    assert resumed.sha256 == whole.sha256
+    plain = go(ask(steps=5, name=changes["name"], overwrite=True)).record
+    assert plain.sha256 != whole.sha256
+
+
 def test_minutes_become_updates_by_the_speed_of_this_machine(
     ask: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,12 +184,16 @@ def interrupted(ask: Any, **changes: Any) -> None:
         ({"method": "conditional"}, "another method: posterior"),
         ({"factor": "tall"}, "another factor: "),
         ({"seed": 4}, "another seed: 0"),
+        ({"independent_of": "tall"}, "another independent_of: None"),
         ({"minutes": 5.0}, "keeps the number of updates"),
         ({"assignments": ("head=9",)}, "shape of a network cannot change"),
         ({"assignments": ("n_components=4",)}, "shape of a network cannot change"),
     ],
 )
-def test_a_run_is_resumed_as_it_was_begun(ask: Any, changes: dict[str, Any], problem: str) -> None:
+def test_a_run_is_resumed_as_it_was_begun(
+    ask: Any, registry: Path, changes: dict[str, Any], problem: str
+) -> None:
+    put_concept(registry, TALL)
     interrupted(ask)
     options = {"steps": None, "assignments": (), "resume": True} | changes
     with pytest.raises(ConfigError, match=problem):

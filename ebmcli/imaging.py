@@ -89,6 +89,8 @@ def read_image(path: Path, size: int) -> Picture:
         raise
     except FileNotFoundError as error:
         raise FileFormatError(path, "no such file", hint="check the spelling") from error
+    except IsADirectoryError as error:
+        raise FileFormatError(path, "is a folder, not an image") from error
     except PermissionError as error:
         raise FileFormatError(path, "no permission to read it") from error
     except Image.DecompressionBombError as error:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from ebmcli.workflows.generate import GenerateRequest
+from ebmcli.workflows.output import default_path
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
@@ -69,6 +72,28 @@ def test_commands_in_pages_exist_with_their_options(path: Path) -> None:
         options = {word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)}
         known = set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", pages[name]))
         assert options <= known, f"{path}: {shlex.join(words)}"
+
+
+def outputs(words: list[str]) -> list[str]:
+    """The files, folders and names of the registry that a command refuses to find taken."""
+    command, *rest = words[1:]
+    if "--overwrite" in rest or "--resume" in rest:
+        return []
+    named = [rest[i + 1] for i, word in enumerate(rest) if word in ("-o", "--out")]
+    if command == "generate":
+        return named or [str(default_path(GenerateRequest(expression=rest[0])))]
+    if command in ("train", "train-base", "add-concept"):
+        return [*named, f"the concept {rest[0]}"]
+    if command == "demo":
+        return named or ["demo-out"]
+    return named + (rest[:1] if command == "render-dataset" else [])
+
+
+def test_who_follows_the_pages_in_order_never_meets_an_output_that_exists() -> None:
+    pages = [ROOT / "README.md", ROOT / "docs/tutorial.md", ROOT / "docs/expressions.md"]
+    made = [output for page in pages for words in commands(page) for output in outputs(words)]
+    assert len(made) > 12
+    assert [output for output in made if made.count(output) > 1] == []
 
 
 def test_the_functions_named_beside_the_equations_are_in_their_files() -> None:

@@ -290,3 +290,8 @@ def test_pictures_can_be_drawn_on_again() -> None:
     ImageDraw.Draw(sheet).point((0, 0), fill=(1, 2, 3))
     assert sheet.getpixel((0, 0)) == (1, 2, 3)
     assert imaging.BEHIND == (255, 255, 255)
+
+
+def test_a_folder_is_no_image(tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match="is a folder, not an image"):
+        read_image(tmp_path, 8)

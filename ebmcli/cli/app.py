@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command
 
 import ebmcli
 from ebmcli.cli import (
@@ -93,14 +94,15 @@ class EbmGroup(TyperGroup):
                 raise UnexpectedError(error) from error  # another pipe, such as a worker's
             raise typer.Exit(0) from error
         except KeyboardInterrupt as error:
-            console.message("interrupted")
-            raise typer.Exit(130) from error
+            raise typer.Exit(_interrupted()) from error
 
     def main(self, *args: Any, **options: Any) -> None:
         """Run the program and leave with its exit status."""
         options["standalone_mode"] = False
         try:
             status = super().main(*args, **options) or 0
+        except KeyboardInterrupt:
+            status = _interrupted()
         except Exception as error:  # the boundary: nothing above it can explain a failure
             status = _explained(error)
         if not _stdout_works():
@@ -124,6 +126,8 @@ def _explained(error: Exception) -> int:
     if os.environ.get("EBM_DEBUG", "") not in ("", "0"):
         traceback.print_exception(error)
     if isinstance(error, typer.Abort):
+        if isinstance(error.__cause__, KeyboardInterrupt):  # older versions of Typer
+            return _interrupted()
         console.message("aborted")
         return 1
     if isinstance(error, typer.TyperException):
@@ -135,6 +139,12 @@ def _explained(error: Exception) -> int:
         error = UnexpectedError(error)
     console.show_error(error)
     return error.exit_code
+
+
+def _interrupted() -> int:
+    """Say that Ctrl-C was heard; the status is that of a process that died of it."""
+    console.message("interrupted")
+    return 130
 
 
 def _usage(error: Any) -> EbmError:
@@ -214,6 +224,6 @@ for _name, _group, _heading in GROUPS:
     app.add_typer(_group, name=_name, cls=EbmGroup, rich_help_panel=_heading)
 
 
-def main() -> None:
-    """The entry point of ``ebm`` and of ``python -m ebmcli``."""
-    app()
+def program() -> Callable[[], None]:
+    """The whole program, built and ready to run: it reads ``sys.argv`` and leaves by SystemExit."""
+    return get_command(app)

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ebmcli.cli.typed import typed_command
+
 app = typer.Typer(help="Longer measurements, each with a page.", rich_markup_mode=None)
 
 
@@ -79,7 +81,7 @@ def logic(
     request = BenchRequest(
         sampling=sampling, space=space, n=n, seeds=seeds, seed=seed, rules=_names(rules, LOGICS),
         rows=_names(rows, ROWS), quick=quick, data=data, folder=out, resume=resume,
-        overwrite=overwrite, command=_command(),
+        overwrite=overwrite, command=typed_command(),
     )  # fmt: skip
     with progress("lines") as report:
         document = bench_logic(
@@ -108,10 +110,3 @@ def _names(text: str | None, known: tuple[str, ...]) -> tuple[str, ...]:
     if text is None:
         return known
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-
-
-def _command() -> str:
-    import shlex
-    import sys
-
-    return shlex.join(["ebm", *sys.argv[1:]])

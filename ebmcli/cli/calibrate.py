@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from ebmcli.cli.typed import typed_command
+
 
 def calibrate(
     name: Annotated[str, typer.Argument(help="Concept in the registry.", show_default=False)],
@@ -26,15 +28,13 @@ def calibrate(
 
     Example: ebm calibrate color --data fresh.h5
     """
-    import shlex
-    import sys
-
     from ebmcli.cli.console import message, print_json, progress, table
     from ebmcli.registry import find_registry, read_registry, writable_registry
     from ebmcli.workflows import calibrate as jobs
 
-    command = shlex.join(["ebm", *sys.argv[1:]])
-    request = jobs.CalibrateRequest(name=name, data=data, device=device, seed=seed, command=command)
+    request = jobs.CalibrateRequest(
+        name=name, data=data, device=device, seed=seed, command=typed_command()
+    )
     with progress(f"calibrate {name}") as report:
         fitted = jobs.fit(request, read_registry(find_registry(registry)), report=report)
     path = None if dry_run else writable_registry(registry)

@@ -1,19 +1,22 @@
 """Everything that is printed: results on stdout, messages and progress on stderr.
 
-On a terminal tables and bars are drawn by rich, which is loaded only then; elsewhere tables are
-aligned text and progress is one plain line every ten seconds.
+On a terminal tables and lines are broken between words to fit its width, and bars are drawn by
+rich, which is loaded only then; elsewhere a row is one line, whole, and progress is one plain line
+every ten seconds.
 """
 
 import json
 import os
+import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, TextIO
 
 import typer
 
+from ebmcli.cli.layout import table_lines, wrapped
 from ebmcli.errors import EbmError
 
 QUIET_SECONDS = 10.0  # between two plain lines of progress
@@ -39,18 +42,26 @@ class TrainingReport(Protocol):
 
 def message(text: str) -> None:
     """One line for people, on stderr."""
-    typer.echo(printable(text), err=True)
+    typer.echo(_fitted(text, sys.stderr), err=True)
 
 
 def result(text: str) -> None:
-    """Text that was asked for, on stdout."""
+    """Text that was asked for, on stdout, to be used as it is: a path, a line of data."""
     typer.echo(printable(text))
+
+
+def prose(lines: Iterable[str]) -> None:
+    """Lines to be read, on stdout; on a terminal long ones go on under their text."""
+    for line in lines:
+        typer.echo(_fitted(line, sys.stdout))
 
 
 def show_error(error: EbmError) -> None:
     """What is wrong and what to type next, on stderr."""
     message(f"error: {error.problem}")
-    if error.hint:
+    if error.hint and error.hint.startswith("ebm "):
+        typer.echo(printable(f"hint: {error.hint}"), err=True)  # in one piece, to be pasted
+    elif error.hint:
         message(f"hint: {error.hint}")
 
 
@@ -63,17 +74,12 @@ def table(title: str, headers: Sequence[str], rows: Sequence[Sequence[object]]) 
     """A table on stdout; numbers stand to the right. The title shows on a terminal only."""
     cells = [[printable("" if cell is None else str(cell)) for cell in row] for row in rows]
     numeric = [bool(rows) and all(_numeric(row[i]) for row in rows) for i in range(len(headers))]
+    width = None
     if is_terminal(sys.stdout):
-        _rich_table(title, headers, cells, numeric)
-        return
-    lines = [list(headers), *cells]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(headers))]
-    for line in lines:
-        columns = zip(line, widths, numeric, strict=True)
-        padded = [
-            text.rjust(width) if right else text.ljust(width) for text, width, right in columns
-        ]
-        typer.echo("  ".join(padded).rstrip())
+        width = terminal_width()
+        prose([title, ""])
+    for line in table_lines(headers, cells, numeric=numeric, width=width):
+        typer.echo(line)
 
 
 @contextmanager
@@ -104,6 +110,11 @@ def is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
+def terminal_width() -> int:
+    """Characters of a line: COLUMNS, or what the terminal says, or 80."""
+    return shutil.get_terminal_size().columns
+
+
 def duration(seconds: float) -> str:
     """Time for people: 8 s, 3 min, 1 h 05 min."""
     if seconds < 90:
@@ -127,6 +138,15 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
 
 
+def _fitted(text: str, stream: TextIO | None) -> str:
+    """Text as it is printed; lines that start with a space, as under an error, are left alone."""
+    shown = printable(text)
+    if not is_terminal(stream):
+        return shown
+    width = terminal_width()
+    return "\n".join(part for line in shown.split("\n") for part in wrapped(line, width))
+
+
 def _numeric(cell: object) -> bool:
     if isinstance(cell, str):
         return cell[:1].isdigit() and cell.split(" ")[0].replace(".", "", 1).isdigit()
@@ -142,22 +162,6 @@ def _finite(document: Any) -> Any:
     if isinstance(document, float) and (document != document or abs(document) == float("inf")):
         return None
     return document
-
-
-def _rich_table(
-    title: str, headers: Sequence[str], cells: list[list[str]], numeric: list[bool]
-) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    drawn = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for header, right in zip(headers, numeric, strict=True):
-        drawn.add_column(header, justify="right" if right else "left", overflow="fold")
-    for row in cells:
-        drawn.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False).print(drawn)
 
 
 @contextmanager

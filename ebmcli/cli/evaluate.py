@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ebmcli.cli.typed import typed_command
+
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 RegistryPath = Annotated[Path | None, typer.Option("--registry", help="registry.yaml to use.")]
@@ -74,7 +76,7 @@ def evaluate(
     )  # fmt: skip
     request = EvalRequest(
         targets=tuple(targets), sampling=sampling, n=n, seeds=seeds, seed=seed, space=space,
-        data=data, fid=fid, output=out, resume=resume, overwrite=overwrite, command=_command(),
+        data=data, fid=fid, output=out, resume=resume, overwrite=overwrite, command=typed_command(),
     )  # fmt: skip
     with progress("rows") as report:
         document = evaluated(
@@ -110,7 +112,7 @@ def train_judge(
 
     request = JudgeRequest(
         name=name, data=data, held=held, steps=steps, minutes=minutes, seed=seed,
-        registry=writable_registry(registry), overwrite=overwrite, command=_command(),
+        registry=writable_registry(registry), overwrite=overwrite, command=typed_command(),
     )  # fmt: skip
     with training_progress(f"train {name}") as report:
         record = trained(request, report=report)
@@ -244,10 +246,3 @@ def _show_judge(record: Any) -> None:
     ]
     table(f"{record.name} on clean held-out pictures", ["factor", "measured"], rows)
     message(f"saved {record.file}, {record.sha256[:19]}")
-
-
-def _command() -> str:
-    import shlex
-    import sys
-
-    return shlex.join(["ebm", *sys.argv[1:]])

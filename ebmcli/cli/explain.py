@@ -31,7 +31,7 @@ def explain(
     if as_json:
         console.print_json(asdict(explanation))
         return
-    console.result("\n".join(_lines(explanation)))
+    console.prose(_lines(explanation))
 
 
 def _lines(explanation: "Explanation") -> Iterator[str]:

@@ -36,6 +36,7 @@ def mend_base(
     Example: ebm mend-base scenes-64 --data scenes.h5 --samples 2000
     """
     from ebmcli.cli.console import message, print_json
+    from ebmcli.cli.typed import typed_command
     from ebmcli.errors import UsageError
     from ebmcli.registry import writable_registry
     from ebmcli.workflows import mend as jobs
@@ -49,7 +50,7 @@ def mend_base(
         raise UsageError("--data is missing: real pictures to compare with", hint=hint)
     request = jobs.MendRequest(
         name=name, data=data, registry=writable_registry(registry), samples=samples, steps=steps,
-        seed=seed, device=device, command=_command(),
+        seed=seed, device=device, command=typed_command(),
     )  # fmt: skip
     mended = _with_progress(request)
     if as_json:
@@ -93,10 +94,3 @@ def _show(mended: Any) -> None:
         headers = ["corrector steps per level", "with an object before", "now"]
         table("honest test: the share must not fall", headers, rows)
     message(f"saved {mended.record.file}")
-
-
-def _command() -> str:
-    import shlex
-    import sys
-
-    return shlex.join(["ebm", *sys.argv[1:]])

@@ -52,8 +52,11 @@ def list_records(
     if as_json:
         console.print_json(found)
         return
-    headers = ("name", "kind", "space", "values", "method", "accuracy", "size", "status")
-    console.table(str(opened.path), headers, [_row(summary) for summary in found])
+    headers = ["name", "kind", "space", "values", "method", "accuracy", "size", "status"]
+    rows = [_row(summary) for summary in found]
+    if all(summary["status"] == "ok" for summary in found):  # a column less, to fit 80 characters
+        headers, rows = headers[:-1], [row[:-1] for row in rows]
+    console.table(str(opened.path), headers, rows)
     if not found:
         console.message(f"nothing to list in {opened.path}")
 
@@ -79,8 +82,8 @@ def show(
         console.print_json(found)
         return
     usage = found.pop("usage")
-    console.result(f"{found.pop('kind')} {found.pop('name')}" + (f": {usage}" if usage else ""))
-    console.result("\n".join(_outline(found, indent="  ")))
+    heading = f"{found.pop('kind')} {found.pop('name')}" + (f": {usage}" if usage else "")
+    console.prose([heading, *_outline(found, indent="  ")])
 
 
 def verify(
@@ -273,15 +276,15 @@ def _open(registry: Path | None) -> "Registry":
 
 
 def _row(summary: dict[str, Any]) -> list[object]:
-    """A summary as it is shown: values cut short, accuracy in percent."""
+    """A summary as it is shown: accuracy in percent, bytes with a unit."""
     from ebmcli.cli import console
 
-    values, share, size = summary["values"], summary["accuracy"], summary["bytes"]
+    share, size = summary["accuracy"], summary["bytes"]
     return [
         summary["name"],
         summary["kind"],
         summary["space"],
-        values if len(values) <= 32 else values[:29] + "...",
+        summary["values"],
         summary["method"],
         None if share is None else f"{100 * share:.1f} %",
         None if size is None else console.size_text(size),

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ebmcli.cli import completion
+from ebmcli.cli.typed import typed_command
 
 Name = Annotated[str, typer.Argument(help="Name in the registry.", show_default=False)]
 Data = Annotated[Path, typer.Option(help="Dataset file of ebm render-dataset or import-dataset.")]
@@ -162,15 +163,11 @@ def add_concept(
 def _request(
     name: str, data: Path, registry: Path | None, *, dry_run: bool = False, **options: Any
 ) -> Any:
-    import shlex
-    import sys
-
     from ebmcli.registry import find_registry, writable_registry
     from ebmcli.workflows.plans import TrainRequest
 
-    command = shlex.join(["ebm", *sys.argv[1:]])
     path = find_registry(registry) if dry_run else writable_registry(registry)
-    return TrainRequest(name=name, data=data, registry=path, command=command, **options)
+    return TrainRequest(name=name, data=data, registry=path, command=typed_command(), **options)
 
 
 def _run(request: Any, *, kind: str, dry_run: bool, as_json: bool) -> None:

@@ -34,10 +34,8 @@ def union(
 
     Example: ebm union all-colors warm-colors cold-colors
     """
-    import shlex
-    import sys
-
     from ebmcli.cli.console import message, print_json, progress, table
+    from ebmcli.cli.typed import typed_command
     from ebmcli.errors import ConfigError
     from ebmcli.registry import writable_registry
     from ebmcli.workflows.union import UnionRequest, unite
@@ -49,7 +47,7 @@ def union(
         raise ConfigError(f"--weights are two numbers, got {weights!r}", hint=hint) from error
     request = UnionRequest(
         name=name, parts=(one, other), weights=(first, second), n=n, steps=steps, seed=seed,
-        device=device, overwrite=overwrite, command=shlex.join(["ebm", *sys.argv[1:]]),
+        device=device, overwrite=overwrite, command=typed_command(),
     )  # fmt: skip
     path = writable_registry(registry)
     with progress(f"union {name}") as report:

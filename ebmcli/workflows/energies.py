@@ -111,6 +111,7 @@ def base_alone(registry: Registry, name: str, *, device: torch.device) -> tuple[
         concepts={},
         size=loaded.config.size,
         digests={f"base {name}": record.sha256},
+        residual=loaded.residual,
     )
     return composed, record.space
 

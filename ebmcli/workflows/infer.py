@@ -100,7 +100,8 @@ def plan_inference(
 
     Raises:
         UnknownNameError: No such concept.
-        UsageError: The space is not settled, or concepts are of several.
+        UsageError: The space is not settled, concepts are of several, or a dataset shows other
+            things than the concepts know and ``space`` does not insist.
         FileFormatError: A path is missing, or a dataset cannot be read.
     """
     names = tuple(dict.fromkeys(concepts))
@@ -115,6 +116,8 @@ def plan_inference(
         known = ", ".join(registry.factors(settled)) or "none"
         problem = f"{wrong[0]} is a concept of {registry.get('concept', wrong[0]).space}"
         raise UsageError(f"{problem}, not of {settled}", hint=f"concepts of {settled}: {known}")
+    if space is None:
+        _check_kinship(infos, settled, registry)
     return InferPlan(
         space=settled,
         concepts=names or tuple(registry.factors(settled)),
@@ -149,6 +152,18 @@ def _space(
     listing = ", ".join(sorted(candidates))
     hint = f"choose one, such as --space {sorted(candidates)[0]}"
     raise UsageError(f"there are several spaces of images: {listing}", hint=hint)
+
+
+def _check_kinship(infos: Iterable[DatasetInfo], settled: str, registry: Registry) -> None:
+    """Refuse datasets of another recipe than that of the space; only the size may differ."""
+    for info in infos:
+        if info.recipe == settled.rpartition("-")[0]:
+            continue
+        fitting = ", ".join(registry.factors(info.space)) or "none, ebm train makes one"
+        raise UsageError(
+            f"{info.path} holds images of {info.space}, and the concepts asked are of {settled}",
+            hint=f"concepts of {info.space}: {fitting}; --space {settled} reads it all the same",
+        )
 
 
 def items(plan: InferPlan, *, size: int) -> Iterator[Item | Skipped]:

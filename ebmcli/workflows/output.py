@@ -4,6 +4,7 @@ import json
 import os
 import re
 from dataclasses import asdict
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 
@@ -15,17 +16,45 @@ from PIL.PngImagePlugin import PngInfo
 import ebmcli
 from ebmcli.charts.traces import trace_chart
 from ebmcli.checkpoint import write_bytes
+from ebmcli.core.expression import Expression, parse, spell
 from ebmcli.errors import ConfigError, OutputError, OutputExistsError
 from ebmcli.pictures import even_columns, labelled_grid, write_gif, write_png
 from ebmcli.workflows.generate import Drawn, GenerateRequest
 
 MAX_FRAMES = 40  # of an animation, chosen
+MAX_SLUG = 60  # characters of a formula in a file name, chosen
+_SIGN_WORDS = {  # longer signs first
+    ">=": "-at-least-", "<=": "-at-most-", ">": "-above-", "<": "-below-", "*": "x-"
+}  # fmt: skip
 
 
 def default_path(request: GenerateRequest) -> Path:
-    """A file name made of the expression and the seed, in the working directory."""
-    words = re.sub(r"[^a-z0-9.]+", "-", request.title.lower()).strip("-")[:60] or "pictures"
-    return Path(f"{words}-seed{request.seed}.png")
+    """A file name made of the expression (or the base) and the seed, in the working directory.
+
+    Raises:
+        ExpressionError: The expression is not in the grammar.
+    """
+    name = request.base or slug(parse(request.expression))
+    return Path(f"{name}-seed{request.seed}.png")
+
+
+def slug(expression: Expression) -> str:
+    """A name of a formula for files: ``old & ~wavy`` is ``old-and-not-wavy``.
+
+    Lower-case letters, digits, ``.``, ``_`` and ``-`` only, at most MAX_SLUG. Where another formula
+    could read the same (brackets that group, names with a hyphen) or the name is too long, it ends
+    with eight hexadecimal digits of the formula's SHA-256.
+    """
+    text = spell(expression, words=True)
+    name = re.sub(r"(?<=[=<>(,])-", "minus-", text)
+    for sign, word in _SIGN_WORDS.items():
+        name = name.replace(sign, word)
+    name = re.sub(r"[^a-z0-9._]+", "-", name).strip("-")
+    groups = "(" in re.sub(r"=\([^()]*\)", "", text)  # a place has brackets too
+    if not groups and not re.search(r"\b[a-z]\w*-\w", text) and len(name) <= MAX_SLUG:
+        return name
+    digest = sha256(text.encode()).hexdigest()[:8]
+    return f"{name[: MAX_SLUG - len(digest) - 1].rstrip('-')}-{digest}"
 
 
 def planned(request: GenerateRequest, out: Path | None, *, gif: bool, trace: bool) -> list[Path]:

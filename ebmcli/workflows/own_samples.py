@@ -2,7 +2,7 @@
 
 import io
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +18,6 @@ from ebmcli.datasets.hdf5 import DatasetInfo, read_labels
 from ebmcli.errors import FileFormatError, UsageError
 from ebmcli.registry import Registry
 from ebmcli.workflows.generate import GenerateRequest, draw_pictures
-from ebmcli.workflows.honesty import draw_plain
-from ebmcli.workflows.loading import load_base
 
 CHUNK = 16  # pictures of one formula
 MOST_STATEMENTS = 3  # in one formula; chosen
@@ -80,30 +78,11 @@ def _chunk(
     row = source.randrange(request.data.n_images)
     n_statements = source.randint(0, min(MOST_STATEMENTS, len(concepts)))
     asked = source.sample(sorted(concepts), n_statements)
-    if not asked:
-        return _plain(request, registry, range(seed, seed + CHUNK))
     labels = {name: _label(request.data, concepts[name], row) for name in asked}
     formula = " & ".join(f"{name}={value_text(value)}" for name, value in labels.items())
-    drawing = GenerateRequest(
-        expression=formula, n=CHUNK, seed=seed, attempts=1, device=str(request.device)
-    )
+    what = {"expression": formula} if asked else {"base": request.base}
+    drawing = GenerateRequest(**what, n=CHUNK, seed=seed, attempts=1, device=str(request.device))
     return draw_pictures(drawing, registry).images
-
-
-def _plain(request: SampleRequest, registry: Registry, seeds: Sequence[int]) -> NDArray[np.uint8]:
-    """Pictures of the base when nothing is asked."""
-    base = load_base(registry, request.base, device=request.device)
-    defaults = GenerateRequest(expression="", n=1)
-    drawn = draw_plain(
-        base.energy,
-        base.gaussian,
-        seeds,
-        size=base.config.size,
-        n_corrector=defaults.n_corrector,
-        device=request.device,
-        n_levels=defaults.steps,
-    )
-    return drawn.numpy()
 
 
 def _label(data: DatasetInfo, factor: Factor, row: int) -> Value:

@@ -155,7 +155,7 @@ def check_free(out: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def text_output(out: Path, *, overwrite: bool) -> Iterator[TextIO]:
-    """A text file that has its name only when all is written.
+    """A text file that has its name only when all is written; its folder is made where missing.
 
     Raises:
         OutputExistsError: It exists and was not to be overwritten.
@@ -164,12 +164,15 @@ def text_output(out: Path, *, overwrite: bool) -> Iterator[TextIO]:
     check_free(out, overwrite=overwrite)
     partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             yield file
         partial.replace(out)
     except OSError as error:
         hint = "choose another path with -o, or free some room"
-        raise OutputError(f"cannot write {out}: {error.strerror or error}", hint=hint) from error
+        raise OutputError(
+            f"cannot write {out}: {(error.strerror or str(error)).lower()}", hint=hint
+        ) from error
     finally:
         partial.unlink(missing_ok=True)
 

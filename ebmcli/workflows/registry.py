@@ -9,14 +9,27 @@ from typing import Any
 
 from ebmcli.checkpoint import read_header
 from ebmcli.core.statements import usage
-from ebmcli.errors import EbmError, FileFormatError, OutputError, OutputExistsError
+from ebmcli.errors import (
+    EbmError,
+    FileFormatError,
+    OutputError,
+    OutputExistsError,
+    UnknownNameError,
+)
 from ebmcli.registry import Kind, Record, Registry, checkpoint_file, edit_registry, read_registry
 
 
 def summaries(
     registry: Registry, *, space: str | None = None, kind: Kind | None = None
 ) -> list[dict[str, Any]]:
-    """One row per record, in the order of the file; the digests are not checked."""
+    """One row per record, in the order of the file; the digests are not checked.
+
+    Raises:
+        UnknownNameError: No record of a registry that has some is of this space.
+    """
+    spaces = list(dict.fromkeys(record.space for record in registry.records()))
+    if space is not None and spaces and space not in spaces:
+        raise UnknownNameError("space", space, spaces, where=f" in {registry.path}")
     return [
         {
             "name": record.name,

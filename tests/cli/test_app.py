@@ -1,7 +1,9 @@
 """The program as a whole: quick to start, quiet when it should be, every failure explained."""
 
+import inspect
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -124,6 +126,37 @@ def test_ctrl_c_is_one_line() -> None:
     assert (result.exit_code, result.stderr) == (130, "interrupted\n")
 
 
+class _Interrupting:
+    """Presses Ctrl-C when a module of this name is looked for; to be put into sys.meta_path."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == self.name:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("module", ["typer", "ebmcli.cli.app", "ebmcli.errors"])
+def test_ctrl_c_while_the_program_loads_is_quiet(module: str) -> None:
+    program = (
+        "import os, runpy, signal, sys\n"
+        f"{inspect.getsource(_Interrupting)}\n"
+        "sys.meta_path.insert(0, _Interrupting(sys.argv.pop()))\n"
+        "runpy.run_module('ebmcli', run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "--help", module],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_the_script_that_installs_begins_where_ctrl_c_is_quiet() -> None:
+    text = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    assert '[project.scripts]\nebm = "ebmcli.__main__:main"\n' in text
+
+
 def test_an_unexpected_error_is_one_line_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     result = failing(ZeroDivisionError("by\nzero"))
     assert result.exit_code == 1
@@ -200,10 +233,7 @@ def test_a_table_on_a_terminal_is_drawn(
 ) -> None:
     monkeypatch.setattr(console, "is_terminal", lambda _: True)
     console.table("[b]title", ("name",), [("[red]old",)])
-    text = capsys.readouterr().out
-    assert "[b]title" in text
-    assert "[red]old" in text
-    assert "─" in text
+    assert capsys.readouterr().out == "[b]title\n\nname\n--------\n[red]old\n"
 
 
 def test_progress_without_a_terminal_is_a_line_every_ten_seconds(

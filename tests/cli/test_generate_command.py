@@ -56,9 +56,9 @@ def never(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_sheet_is_written_and_named_on_stdout(ebm: Any) -> None:
     result = ebm("color=red & tall")
     assert result.exit_code == 0, result.output
-    assert result.stdout == "color-red-tall-seed0.png\n"
+    assert result.stdout == "color-red-and-tall-seed0.png\n"
     assert "of 2 pictures satisfy the formula" in result.stderr
-    found = read_png_metadata(Path("color-red-tall-seed0.png"))
+    found = read_png_metadata(Path("color-red-and-tall-seed0.png"))
     assert found["ebm:expression"] == "color=red & tall"
     assert json.loads(found["ebm:seeds"]) == [0, 1]
     assert json.loads(found["ebm:settings"])["steps"] == 3

@@ -48,10 +48,13 @@ def test_list_chooses_by_space_and_kind(filled: Path) -> None:
     assert found[0]["accuracy"] == 0.987
     found = json.loads(run(filled, "list", "--kind", "base", "--json").stdout)
     assert [(row["kind"], row["name"]) for row in found] == [("base", "scenes-64")]
-    nothing = run(filled, "list", "--space", "mars")
+    unknown = run(filled, "list", "--space", "scene-64")
+    assert unknown.exit_code == 2
+    assert "did you mean 'scenes-64'" in unknown.stderr
+    nothing = run(filled, "list", "--space", "faces-64", "--kind", "base")
     assert nothing.exit_code == 0
     assert "nothing to list" in nothing.stderr
-    assert run(filled, "list", "--space", "mars", "--json").stdout == "[]\n"
+    assert run(filled, "list", "--space", "faces-64", "--kind", "base", "--json").stdout == "[]\n"
 
 
 def test_show_tells_how_to_write_it_and_where_it_comes_from(filled: Path) -> None:

@@ -240,6 +240,27 @@ def test_the_space_follows_from_a_dataset(tmp_path: Path) -> None:
     assert (plan.space, plan.n_images, plan.files) == ("toy-8", 6, ())
 
 
+def test_a_dataset_of_another_space_is_refused_unless_the_space_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "toy.h5"
+    dataset(path)
+    known = registry(record("color", "toy-8", COLOR), record("light", "faces-64", LIGHT))
+    with pytest.raises(UsageError) as caught:
+        plan_inference([path], known, concepts=["light"])
+    assert f"{path} holds images of toy-8" in caught.value.problem
+    assert "concepts asked are of faces-64" in caught.value.problem
+    assert "concepts of toy-8: color" in (caught.value.hint or "")
+    with pytest.raises(UsageError, match="images of toy-8"):
+        plan_inference([path], ONE_SPACE)  # not quietly by the only space there is
+    assert plan_inference([path], known, concepts=["light"], space="faces-64").n_images == 6
+
+
+def test_a_dataset_of_another_size_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "toy.h5"
+    dataset(path)
+    known = registry(record("color", "toy-64", COLOR))
+    assert plan_inference([path], known, concepts=["color"]).n_images == 6
+
+
 @pytest.mark.parametrize(
     ("known", "options", "error", "message"),
     [

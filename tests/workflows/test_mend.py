@@ -148,7 +148,8 @@ def test_formulas_are_true_of_pictures_of_the_data(
     real = sampling.draw_pictures
 
     def noting(request: Any, known: Any) -> Any:
-        asked.append(request.expression)
+        if request.base is None:
+            asked.append(request.expression)
         assert request.attempts == 1
         return real(request, known)
 

@@ -1,6 +1,7 @@
 """Pictures on disk: which files, with which metadata, and what is refused."""
 
 import json
+import re
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import pytest
 from PIL import Image
 
 import ebmcli
+from ebmcli.core.expression import And, Implies, Not, Or, parse
 from ebmcli.errors import ConfigError, OutputError, OutputExistsError
 from ebmcli.pictures import read_png_metadata
 from ebmcli.workflows.generate import Drawn, GenerateRequest
 from ebmcli.workflows.output import (
+    MAX_SLUG,
     check_free,
     check_writable,
     default_path,
@@ -22,6 +25,7 @@ from ebmcli.workflows.output import (
     planned,
     png_bytes,
     sheet,
+    slug,
     write_pictures,
 )
 
@@ -55,7 +59,7 @@ def drawn() -> Drawn:
 @pytest.mark.parametrize(
     ("out", "files"),
     [
-        (None, ["color-red-tall-seed41.png"]),
+        (None, ["color-red-and-not-tall-seed41.png"]),
         ("a.png", ["a.png"]),
         ("A.PNG", ["A.PNG"]),
         ("seeds.png", ["seeds.png"]),
@@ -149,13 +153,39 @@ def test_nothing_is_replaced_unless_asked(drawn: Drawn) -> None:
 @pytest.mark.parametrize(
     ("expression", "name"),
     [
-        ("position=(0.4,-0.2)", "position-0.4-0.2-seed41.png"),
-        ("((", "pictures-seed41.png"),
-        ("a" * 99, f"{'a' * 60}-seed41.png"),
+        ("old", "old-seed41.png"),
+        ("~old", "not-old-seed41.png"),
+        ("old & male | ~wavy", "old-and-male-or-not-wavy-seed41.png"),
+        ("glasses -> old", "glasses-implies-old-seed41.png"),
+        ("color=red & size>=.4", "color-red-and-size-at-least-0.4-seed41.png"),
+        ("2*size<0.4", "2x-size-below-0.4-seed41.png"),
+        ("position=(0.4,-0.2)", "position-0.4-minus-0.2-seed41.png"),
     ],
 )
 def test_the_default_name_tells_formula_and_seed(expression: str, name: str) -> None:
     assert default_path(ask(expression=expression)) == Path(name)
+
+
+def test_no_two_formulas_share_a_name_that_every_shell_takes() -> None:
+    """All formulas of up to three statements and two operators, with near misses among them."""
+    leaves = ["old", "not-old", "color=red", "color-red", "place=(0.4,-0.2)", "place=(-0.4,0.2)"]
+    leaves += ["size>0.4", "size<0.4", "size>=0.4", "2*old", "2*size=0.4", "size=2"]
+    terms = [Not(parse(leaf)) for leaf in leaves] + [parse(leaf) for leaf in leaves]
+    pairs = [kind(a, b) for kind in (And, Or, Implies) for a in terms for b in terms]
+    triples = [kind(pair, parse("wavy")) for kind in (And, Or, Implies) for pair in pairs]
+    triples += [kind(parse("wavy"), pair) for kind in (And, Or, Implies) for pair in pairs]
+    formulas = [*terms, *pairs, *map(Not, pairs), *triples]
+    names = {slug(formula) for formula in formulas}
+    assert len(names) == len({str(formula) for formula in formulas}) == len(formulas)
+    assert all(re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name) for name in names)
+
+
+def test_a_long_name_is_cut_and_stays_its_own() -> None:
+    long = " & ".join(["old"] * 30)
+    first, second = slug(parse(long)), slug(parse(f"{long} & male"))
+    assert first.startswith("old-and-old-and-old")
+    assert first != second
+    assert max(len(first), len(second)) <= MAX_SLUG
 
 
 def test_output_that_cannot_be_written_is_refused_before_drawing(tmp_path: Path) -> None:

@@ -144,3 +144,10 @@ def test_names_that_are_no_unicode_are_written_as_they_are(tmp_path: Path) -> No
     with text_output(tmp_path / "found.csv", overwrite=False) as file:
         file.write(name)
     assert (tmp_path / "found.csv").read_bytes() == b"p\xff.png"
+
+
+def test_the_folder_of_an_output_is_made(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "deeper" / "found.csv"
+    with text_output(out, overwrite=False) as file:
+        file.write("x")
+    assert out.read_text() == "x"

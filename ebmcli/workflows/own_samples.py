@@ -80,8 +80,14 @@ def _chunk(
     asked = source.sample(sorted(concepts), n_statements)
     labels = {name: _label(request.data, concepts[name], row) for name in asked}
     formula = " & ".join(f"{name}={value_text(value)}" for name, value in labels.items())
-    what = {"expression": formula} if asked else {"base": request.base}
-    drawing = GenerateRequest(**what, n=CHUNK, seed=seed, attempts=1, device=str(request.device))
+    drawing = GenerateRequest(
+        expression=formula,
+        base=None if asked else request.base,
+        n=CHUNK,
+        seed=seed,
+        attempts=1,
+        device=str(request.device),
+    )
     return draw_pictures(drawing, registry).images
 
 

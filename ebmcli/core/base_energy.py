@@ -20,40 +20,33 @@ import torch
 from torch import Tensor, nn
 
 from ebmcli.core.gaussian import GaussianEnergy, input_scale
-from ebmcli.core.networks import EnergyNetwork, PosteriorNetwork, TrunkConfig
+from ebmcli.core.networks import EnergyNetwork, RatioNetwork, TrunkConfig
 
 
-class ResidualEnergy(nn.Module):
-    """log p_data(x, sigma) / p_own(x, sigma): noised data against noised samples of an energy.
+class Residual(nn.Module):
+    """R = log p_data(x, sigma) / p_own(x, sigma): noised data against noised samples of a base.
 
-    The logit of a network that tells the two apart; its optimum is the log ratio of the densities
-    when both are shown equally often.
-
-    Source: Gutmann and Hyvarinen (2010), noise-contrastive estimation; Deng et al. (2020), residual
-    energies; Kim et al. (2023), discriminator guidance, for the ratio at every noise level.
+    The logit of a small network that tells the two apart by the features which the base itself has
+    of them; its optimum is the log ratio of the densities when both are shown equally often. The
+    base has learned those features from far more noise than there are samples.
 
     ``least`` is the log ratio that 19 of 20 real pictures exceed, read as ``ebm generate`` reads a
     finished picture; minus infinity before it is measured.
 
+    Source: Gutmann and Hyvarinen (2010), noise-contrastive estimation; Deng et al. (2020), residual
+    energies; Kim et al. (2023), discriminator guidance, for the ratio at every noise level; Sauer
+    et al. (2024), adversarial diffusion in latent space, for frozen features.
+
     Args:
-        config: Shape of the network.
+        config: Shape of the base's trunk.
     """
 
     least: Tensor
 
     def __init__(self, config: TrunkConfig) -> None:
         super().__init__()
-        self.config = config
-        self.network = PosteriorNetwork(config, n_cells=1, n_channels=3)
+        self.network = RatioNetwork(config)
         self.register_buffer("least", torch.tensor(-torch.inf))  # below, a picture is drawn again
-        self.autocast = False
-
-    def log_ratio(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """Noisy images (B, 3, S, S), noise levels (B,) -> nats, (B,)."""
-        scaled = x / input_scale(sigma)[:, None, None, None]
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
-            logits = self.network(scaled.contiguous(memory_format=torch.channels_last), sigma)
-        return logits[:, 0].float()  # type: ignore[no-any-return]  # modules are untyped
 
 
 class BaseEnergy(nn.Module):
@@ -63,7 +56,7 @@ class BaseEnergy(nn.Module):
         gaussian: The Gaussian of the space; its buffers are saved with the network.
         config: Shape of the network.
         n_maps: Channels (B, n_maps, S, S) that a condition adds beside the image.
-        residual: Shape of the residual energy's network; None: there is no residual.
+        mended: It has a residual.
     """
 
     def __init__(
@@ -72,26 +65,36 @@ class BaseEnergy(nn.Module):
         config: TrunkConfig,
         *,
         n_maps: int = 0,
-        residual: TrunkConfig | None = None,
+        mended: bool = False,
     ) -> None:
         super().__init__()
         self.gaussian = gaussian
         self.config = config
         self.network = EnergyNetwork(config, n_channels=6 + n_maps)
-        self.residual = None if residual is None else ResidualEnergy(residual)
+        self.residual = Residual(config) if mended else None
         self.autocast = False  # the network in bfloat16, sums in float32
 
     def correction(
         self, x: Tensor, sigma: Tensor, vector: Tensor | None = None, maps: Tensor | None = None
     ) -> Tensor:
         """f(u, w, sigma): (B,), dimensionless, float32."""
-        wiener = self.gaussian.denoise(x, sigma)
-        scaled = x / input_scale(sigma)[:, None, None, None]
-        channels = [scaled, wiener] if maps is None else [scaled, wiener, maps]
-        stacked = torch.cat(channels, dim=1).contiguous(memory_format=torch.channels_last)
+        channels = self._channels(x, sigma, maps)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
-            value = self.network(stacked, sigma, vector)
+            value = self.network(channels, sigma, vector)
         return value.float()  # type: ignore[no-any-return]  # modules are untyped
+
+    def log_ratio(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """The residual's R, (B,), nats.
+
+        Raises:
+            ValueError: There is none.
+        """
+        if self.residual is None:
+            raise ValueError("this base has no residual")
+        channels = self._channels(x, sigma, None)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
+            ratio = self.residual.network(*self.network.trunk.levels(channels, sigma))
+        return ratio.float()  # type: ignore[no-any-return]  # modules are untyped
 
     def energy(
         self, x: Tensor, sigma: Tensor, vector: Tensor | None = None, maps: Tensor | None = None
@@ -104,11 +107,7 @@ class BaseEnergy(nn.Module):
             vector: Conditioning (B, E), added to the embedding of the noise level.
             maps: Conditioning (B, n_maps, S, S), beside the image.
         """
-        scale = self.gaussian.posterior_scale(sigma) * input_scale(sigma) / sigma.square()
-        before = self.gaussian.energy(x, sigma) + scale * self.correction(x, sigma, vector, maps)
-        if self.residual is None:
-            return before
-        return before - self.residual.log_ratio(x, sigma)
+        return self.gaussian.energy(x, sigma) + self._learned(x, sigma, vector, maps)
 
     def denoise(
         self,
@@ -125,14 +124,36 @@ class BaseEnergy(nn.Module):
         """
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
-            value = self.correction(leaf, sigma, vector, maps)
+            value = self._learned(leaf, sigma, vector, maps, scaled=False)
             (slope,) = torch.autograd.grad(value.sum(), leaf, create_graph=create_graph)
-        scale = self.gaussian.posterior_scale(sigma) * input_scale(sigma)
-        denoised = self.gaussian.denoise(x, sigma) - scale[:, None, None, None] * slope
+        step = self.gaussian.posterior_scale(sigma) * input_scale(sigma)
+        return self.gaussian.denoise(x, sigma) - step[:, None, None, None] * slope
+
+    def _learned(
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        vector: Tensor | None,
+        maps: Tensor | None,
+        *,
+        scaled: bool = True,
+    ) -> Tensor:
+        """s f - R, which is added to the Gaussian, s = r sqrt(v) / sigma^2; unscaled f - R / s."""
+        scale = self.gaussian.posterior_scale(sigma) * input_scale(sigma) / sigma.square()
         if self.residual is None:
-            return denoised
-        with torch.enable_grad():
-            leaf = x.detach().requires_grad_()
-            ratio = self.residual.log_ratio(leaf, sigma)
-            (slope,) = torch.autograd.grad(ratio.sum(), leaf, create_graph=create_graph)
-        return denoised + sigma.square()[:, None, None, None] * slope
+            value = self.correction(x, sigma, vector, maps)
+            return scale * value if scaled else value
+        channels = self._channels(x, sigma, maps)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
+            levels, embedded = self.network.trunk.levels(channels, sigma, vector)
+            value = self.network.value(channels, levels, embedded).float()
+            ratio = self.residual.network(levels, embedded).float()
+        learned: Tensor = scale * value - ratio if scaled else value - ratio / scale
+        return learned
+
+    def _channels(self, x: Tensor, sigma: Tensor, maps: Tensor | None) -> Tensor:
+        """u, w and the maps of a condition, side by side."""
+        wiener = self.gaussian.denoise(x, sigma)
+        scaled = x / input_scale(sigma)[:, None, None, None]
+        channels = [scaled, wiener] if maps is None else [scaled, wiener, maps]
+        return torch.cat(channels, dim=1).contiguous(memory_format=torch.channels_last)

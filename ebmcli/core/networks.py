@@ -7,6 +7,7 @@ training differentiates the gradient of an energy once more.
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from ebmcli.errors import ConfigError
 
 N_PICTURE = 3  # channels of a picture
+N_RATIO = 32  # maps that a ratio network makes of each resolution; chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +198,10 @@ class EnergyNetwork(nn.Module):
 
     def forward(self, channels: Tensor, sigma: Tensor, condition: Tensor | None = None) -> Tensor:
         """Channels (B, n, S, S), u first, noise level (B,) -> values (B,), dimensionless."""
-        levels, embedded = self.trunk.levels(channels, sigma, condition)
+        return self.value(channels, *self.trunk.levels(channels, sigma, condition))
+
+    def value(self, channels: Tensor, levels: Sequence[Tensor], embedded: Tensor) -> Tensor:
+        """The same from the channels and what ``trunk.levels`` made of them."""
         features = F.silu(levels[-1])
         total: Tensor = self.linear(features.mean((2, 3))) + self.head(features.flatten(1))
         if self.decoder is None:
@@ -204,6 +209,39 @@ class EnergyNetwork(nn.Module):
         drawn = self.decoder(levels, embedded).float()
         product: Tensor = (channels[:, :N_PICTURE] * drawn).sum((1, 2, 3))
         return total[:, 0].float() + product
+
+
+class RatioNetwork(nn.Module):
+    """One number per image from the features of a frozen trunk, at every resolution.
+
+    Of each resolution N_RATIO maps, conditioned on the noise level, are averaged over places both
+    plainly and by a smooth maximum, log mean exp: what is wrong may lie in one place.
+    """
+
+    def __init__(self, config: TrunkConfig) -> None:
+        super().__init__()
+        width = N_RATIO
+        self.reads = nn.ModuleList(nn.Conv2d(w, width, 1) for w in config.widths)
+        self.films = nn.ModuleList(nn.Linear(config.embedding, 2 * width) for _ in config.widths)
+        self.maps = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in config.widths)
+        last = nn.Linear(2 * width, 1)
+        with torch.no_grad():
+            last.weight.zero_()  # features can be large: start where nothing is known
+        self.head = nn.Sequential(
+            nn.Linear(2 * width * len(config.widths), 2 * width), nn.SiLU(), last
+        )
+
+    def forward(self, levels: Sequence[Tensor], embedded: Tensor) -> Tensor:
+        """Features (B, w, s, s), finest first, conditioning (B, E) -> values (B,)."""
+        pooled = []
+        parts = zip(levels, self.reads, self.films, self.maps, strict=True)
+        for level, read, film, last in parts:
+            gain, bias = film(embedded)[:, :, None, None].chunk(2, dim=1)
+            found = last(F.silu(read(F.silu(level)) * (1 + gain) + bias)).float().flatten(2)
+            n_places = found.shape[2]
+            pooled += [found.mean(2), torch.logsumexp(found, dim=2) - math.log(n_places)]
+        value: Tensor = self.head(torch.cat(pooled, dim=1))
+        return value[:, 0]
 
 
 class PosteriorNetwork(nn.Module):

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ebmcli.core.base_energy import BaseEnergy, ResidualEnergy
+from ebmcli.core.base_energy import BaseEnergy
 from ebmcli.core.energy import NoisyEnergy
 from ebmcli.core.gaussian import GaussianEnergy
 from ebmcli.core.levels import between_levels
@@ -93,11 +93,6 @@ class UnionEnergy(nn.Module):
     def config(self) -> TrunkConfig:
         """Shape of the first part; the size is that of both."""
         return self.left.config
-
-    @property
-    def residual(self) -> ResidualEnergy | None:
-        """None: a union is not mended; its parts may be."""
-        return None
 
     @property
     def autocast(self) -> bool:

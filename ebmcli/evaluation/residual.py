@@ -1,4 +1,4 @@
-"""How well a residual energy tells data from samples of an energy's own chains, per noise level."""
+"""How well the residual of a base tells data from samples of its own chains, per noise level."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from ebmcli.core.base_energy import ResidualEnergy
+from ebmcli.core.base_energy import BaseEnergy
 from ebmcli.core.images import TrainingImages
 from ebmcli.core.objective import add_noise
 from ebmcli.evaluation.held_out import POSTERIOR_SIGMAS, batches
@@ -26,7 +26,7 @@ class ResidualQuality:
 
 @torch.no_grad()
 def residual_quality(
-    residual: ResidualEnergy,
+    base: BaseEnergy,
     data: TrainingImages,
     samples: TrainingImages,
     *,
@@ -35,7 +35,7 @@ def residual_quality(
     """Held-out data against held-out samples, under noise from a fixed seed."""
     found = []
     for sigma in sigmas:
-        real, own = (_ratios(residual, part, sigma) for part in (data, samples))
+        real, own = (_ratios(base, part, sigma) for part in (data, samples))
         loss = 0.5 * (F.softplus(-real).mean() + F.softplus(own).mean())
         right = 0.5 * ((real > 0).float().mean() + (own <= 0).float().mean())
         found.append(
@@ -50,11 +50,11 @@ def residual_quality(
     return found
 
 
-def _ratios(residual: ResidualEnergy, images: TrainingImages, sigma: float) -> Tensor:
+def _ratios(base: BaseEnergy, images: TrainingImages, sigma: float) -> Tensor:
     generator = Generator().manual_seed(0)
     parts = []
     for index in batches(len(images)):
         x0, _ = images.take(index)
         levels = torch.full((len(x0),), sigma, device=x0.device)
-        parts.append(residual.log_ratio(add_noise(x0, levels, generator=generator), levels))
+        parts.append(base.log_ratio(add_noise(x0, levels, generator=generator), levels))
     return torch.cat(parts)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from ebmcli.core.base_energy import BaseEnergy, ResidualEnergy
+from ebmcli.core.base_energy import BaseEnergy
 from ebmcli.core.concepts import BothConcept, ConditionalConcept, PosteriorConcept
 from ebmcli.core.hues import random_hues
 from ebmcli.core.images import TrainingImages
@@ -194,7 +194,7 @@ def _draw_with_dropout(
 
 
 def residual_objective(
-    residual: ResidualEnergy, images: TrainingImages, own: TrainingImages, *, batch_size: int
+    base: BaseEnergy, images: TrainingImages, own: TrainingImages, *, batch_size: int
 ) -> Objective:
     """Logistic loss of noised data against as many noised samples of the energy's own chains.
 
@@ -210,7 +210,7 @@ def residual_objective(
         mirrored = torch.rand(len(x0), generator=generator).to(x0.device) < MIRRORED
         x0 = torch.where(mirrored[:, None, None, None], x0.flip(3), x0)
         sigma = spread_noise_levels(batch_size, generator=generator).repeat(2).to(x0.device)
-        ratio = residual.log_ratio(add_noise(x0, sigma, generator=generator), sigma)
+        ratio = base.log_ratio(add_noise(x0, sigma, generator=generator), sigma)
         data, samples = ratio.chunk(2)
         loss = F.softplus(-data).mean() + F.softplus(samples).mean()
         return {"loss": loss, "sigma": sigma.max()}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ebmcli.core.base_energy import ResidualEnergy
+from ebmcli.core.base_energy import BaseEnergy
 from ebmcli.core.composition import exact_energy, log_probability
 from ebmcli.core.concepts import PosteriorConcept
 from ebmcli.core.energy import NoisyEnergy
@@ -15,6 +15,7 @@ from ebmcli.core.gaussian import GaussianEnergy
 from ebmcli.core.logic import Formula
 from ebmcli.core.rules import RULES, Parts
 from ebmcli.core.targets import cell_weights, label_tensor
+from ebmcli.core.union import Base
 from ebmcli.errors import UnknownNameError, UsageError
 from ebmcli.registry import Registry
 from ebmcli.workflows.loading import Concept, load_base, load_concepts
@@ -34,7 +35,7 @@ class Composed:
     concepts: dict[str, Concept]
     size: int  # pixels per side
     digests: dict[str, str]  # "base scenes-64" or "concept color" -> sha256
-    residual: ResidualEnergy | None = None  # of a base that was mended
+    mended: BaseEnergy | None = None  # the base, if it has a residual
 
 
 def compose(
@@ -65,7 +66,7 @@ def compose(
     if logic != "exact":
         names = concept_names(formula.expression)
     concepts = load_concepts(registry, names, device=device)
-    base, gaussian, digests, residual = _base(registry, concepts, device)
+    base, gaussian, digests, mended = _base(registry, concepts, device)
     digests |= {f"concept {name}": registry.get("concept", name).fingerprint for name in concepts}
     remembered = {name: Remembered(concept) for name, concept in concepts.items()}
     if logic != "exact":
@@ -91,7 +92,7 @@ def compose(
         concepts=concepts,
         size=first.config.size,
         digests=digests,
-        residual=residual,
+        mended=mended,
     )
 
 
@@ -111,9 +112,14 @@ def base_alone(registry: Registry, name: str, *, device: torch.device) -> tuple[
         concepts={},
         size=loaded.config.size,
         digests={f"base {name}": record.sha256},
-        residual=loaded.residual,
+        mended=if_mended(loaded),
     )
     return composed, record.space
+
+
+def if_mended(base: Base) -> BaseEnergy | None:
+    """The base if it has a residual, which a union has not."""
+    return base if isinstance(base, BaseEnergy) and base.residual is not None else None
 
 
 class Remembered:
@@ -138,8 +144,10 @@ def once_per_input(function: NoisyEnergy) -> NoisyEnergy:
 
 def _base(
     registry: Registry, concepts: Mapping[str, Concept], device: torch.device
-) -> tuple[NoisyEnergy, GaussianEnergy, dict[str, str], ResidualEnergy | None]:
-    """E0 of a formula, its Gaussian and residual: the concepts' own, or those of a shared base.
+) -> tuple[NoisyEnergy, GaussianEnergy, dict[str, str], BaseEnergy | None]:
+    """E0 of a formula, its Gaussian, digests, and the base if it is mended.
+
+    They are the concepts' own, or those of the base that they share.
 
     Of several own ones the mean is taken: a plain sum of conditional energies would count the
     energy of the space once per concept.
@@ -157,7 +165,7 @@ def _base(
     loaded = load_base(registry, names[0], device=device)
     digest = registry.get("base", names[0]).sha256
     digests = {f"base {names[0]}": digest}
-    return once_per_input(loaded.energy), loaded.gaussian, digests, loaded.residual
+    return once_per_input(loaded.energy), loaded.gaussian, digests, if_mended(loaded)
 
 
 def _mean(energies: list[Callable[[Tensor, Tensor], Tensor]]) -> NoisyEnergy:

@@ -362,11 +362,11 @@ class _Work:
 
         Without a residual nothing is known: 0, and all of them.
         """
-        residual = self.composed.residual
-        if residual is None:
+        base = self.composed.mended
+        if base is None or base.residual is None:
             return torch.zeros(len(x)), torch.ones(len(x), dtype=torch.bool)
-        ratio = residual.log_ratio(*slightly_noised(x))
-        return F.logsigmoid(ratio).cpu(), (ratio >= residual.least).cpu()
+        ratio = base.log_ratio(*slightly_noised(x))
+        return F.logsigmoid(ratio).cpu(), (ratio >= base.residual.least).cpu()
 
     def _log_probability(self, denoised: Tensor) -> Tensor:
         """log P(f | x) of the denoised pictures of one batch."""

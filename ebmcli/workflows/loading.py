@@ -55,9 +55,7 @@ def blank_base(header: dict[str, Any]) -> Base:
         ratios = {float(sigma): float(value) for sigma, value in header["log_ratios"].items()}
         return UnionEnergy(left, right, gaussian, weights=header["weights"], log_ratios=ratios)
     gaussian = GaussianEnergy.blank(3 * config.size**2, header["n_components"])
-    residual = header.get("residual")
-    shape = None if residual is None else TrunkConfig.from_dict(residual)
-    return BaseEnergy(gaussian, config, residual=shape)
+    return BaseEnergy(gaussian, config, mended=header.get("mended", False))
 
 
 def blank_concept(header: dict[str, Any]) -> Concept:

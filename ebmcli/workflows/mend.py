@@ -15,9 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ebmcli.core.base_energy import BaseEnergy, ResidualEnergy
+from ebmcli.core.base_energy import BaseEnergy, Residual
 from ebmcli.core.images import TrainingImages
-from ebmcli.core.networks import TrunkConfig
 from ebmcli.core.union import UnionEnergy
 from ebmcli.datasets.hdf5 import DatasetInfo, read_info
 from ebmcli.errors import ConfigError, InterruptedRun, UsageError
@@ -37,7 +36,6 @@ from ebmcli.workflows.plans import refuse_judged
 from ebmcli.workflows.prepare import load_images
 from ebmcli.workflows.train import N_DRAWN, created, versions
 
-TRUNK = {"widths": (16, 32, 64, 96), "depths": (1, 1, 1, 1), "embedding": 64, "head": 64}
 MIN_SAMPLES = 64
 HELD_OUT = 8  # one of so many samples judges the residual; chosen
 LEARNING_RATE = 5e-4
@@ -149,15 +147,15 @@ def mend(plan: MendPlan, pictures: Tensor, *, report: Callable[[StepReport], Non
     Raises:
         InterruptedRun: Ctrl-C; the same command goes on.
     """
-    base, size = plan.base, plan.base.config.size
+    base = plan.base
     with _going_on():
         images, held = load_images(plan.data, None, device=plan.device)
         n_held = len(pictures) // HELD_OUT
         own, held_own = TrainingImages(pictures, device=plan.device).split(n_held)
-        residual = learned(plan.request, images, own, size=size, report=report)
-        residual.least.copy_(least_ratio(residual, held.take_last(N_REAL)))
-        quality = residual_quality(residual, held.take_last(n_held), held_own)
-        base.residual = residual
+        learn(plan.request, base, images, own, report=report)
+        quality = residual_quality(base, held.take_last(n_held), held_own)
+        assert base.residual is not None
+        base.residual.least.copy_(least_ratio(base, held.take_last(N_REAL)))
         measured = _measured(plan, held) | {"residual": _rows(quality)}
     kept = _keep(plan, measured)
     for path in plan.folder.glob("*.npy"):
@@ -176,35 +174,32 @@ def _going_on() -> Iterator[None]:
         raise InterruptedRun(problem, hint="type the same command again to go on") from error
 
 
-def learned(
+def learn(
     request: MendRequest,
+    base: BaseEnergy,
     images: TrainingImages,
     own: TrainingImages,
     *,
-    size: int,
     report: Callable[[StepReport], None],
-) -> ResidualEnergy:
-    """A residual that tells data from samples, its weights averaged."""
+) -> None:
+    """Give a frozen base a residual that tells data from samples, its weights averaged."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(request.seed)
-        residual = ResidualEnergy(TrunkConfig.from_dict({**TRUNK, "size": size}))
-    residual.to(images.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's gap
+        residual = Residual(base.config)
+    base.residual = residual.to(images.device)
     config = TrainingConfig(n_steps=request.steps, learning_rate=LEARNING_RATE, batch_size=BATCH)
-    state = TrainingState(residual, config, seed=request.seed)
-    objective = residual_objective(residual, images, own, batch_size=BATCH)
+    state = TrainingState(base.residual, config, seed=request.seed)
+    objective = residual_objective(base, images, own, batch_size=BATCH)
     for update in training_run(state, objective, config):
         report(update)
     state.use_average()
-    residual.requires_grad_(False)
-    return residual
+    base.requires_grad_(False)
 
 
 @torch.no_grad()
-def least_ratio(residual: ResidualEnergy, real: TrainingImages) -> Tensor:
+def least_ratio(base: BaseEnergy, real: TrainingImages) -> Tensor:
     """The log ratio that all but ODD of real pictures exceed, read as finished pictures are."""
-    ratios = [
-        residual.log_ratio(*slightly_noised(real.take(index)[0])) for index in batches(len(real))
-    ]
+    ratios = [base.log_ratio(*slightly_noised(real.take(index)[0])) for index in batches(len(real))]
     return torch.cat(ratios).quantile(ODD)
 
 
@@ -237,7 +232,7 @@ def header(record: Record, base: BaseEnergy) -> dict[str, Any]:
         "config": base.config.to_dict(),
         "n_components": len(base.gaussian.variances),
     }
-    return plain if base.residual is None else plain | {"residual": base.residual.config.to_dict()}
+    return plain if base.residual is None else plain | {"mended": True}
 
 
 def _measured(plan: MendPlan, held: TrainingImages) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import torch
 from squares import TRUNK, gaussian, noisy_squares, random_base, shaken
 from torch import Tensor
 
-from ebmcli.core.base_energy import BaseEnergy, ResidualEnergy
+from ebmcli.core.base_energy import BaseEnergy, Residual
 from ebmcli.core.energy import at_noise_level, energy_and_gradient
 from ebmcli.core.gaussian import input_scale
 
@@ -111,10 +111,24 @@ def test_bfloat16_changes_the_network_only(asked: bool) -> None:
 def test_the_denoiser_of_a_mended_base_is_that_of_its_energy() -> None:
     """D = x - sigma^2 dE/dx, the residual included."""
     base = random_base()
-    base.residual = cast(ResidualEnergy, shaken(ResidualEnergy(TRUNK)))
+    base.residual = cast(Residual, shaken(Residual(TRUNK)))
     x, sigma = noisy_squares()
     leaf = x.clone().requires_grad_()
     (slope,) = torch.autograd.grad(base.energy(leaf, sigma).sum(), leaf)
     expected = x - sigma.square()[:, None, None, None] * slope
     torch.testing.assert_close(base.denoise(x, sigma), expected, atol=1e-4, rtol=1e-4)
     assert not torch.allclose(base.denoise(x, sigma), random_base().denoise(x, sigma))
+
+
+def test_a_residual_is_subtracted_and_a_fresh_one_is_zero() -> None:
+    base, plain = random_base(), random_base()
+    x, sigma = noisy_squares()
+    base.residual = Residual(TRUNK)
+    head = base.residual.network.head[-1]
+    assert float(head.weight.detach().abs().max()) == 0
+    base.residual = cast(Residual, shaken(base.residual))
+    ratio = base.log_ratio(x, sigma)
+    torch.testing.assert_close(base.energy(x, sigma), plain.energy(x, sigma) - ratio)
+    assert float(ratio.detach().abs().min()) > 0
+    with pytest.raises(ValueError, match="no residual"):
+        plain.log_ratio(x, sigma)

@@ -7,7 +7,7 @@ import torch
 from squares import COLOR, gaussian, random_base, random_concept, squares
 from torch import Generator, Tensor, nn
 
-from ebmcli.core.base_energy import ResidualEnergy
+from ebmcli.core.base_energy import BaseEnergy
 from ebmcli.core.concepts import BothConcept, ConditionalConcept, PosteriorConcept
 from ebmcli.core.images import TrainingImages, to_intensity
 from ebmcli.core.objective import (
@@ -226,7 +226,7 @@ def test_weights_out_of_range_are_refused(setting: dict[str, float], problem: st
         ObjectiveConfig(**setting)  # type: ignore[arg-type]
 
 
-class ExactRatio(ResidualEnergy):
+class ExactRatio(BaseEnergy):
     """t times the log ratio of two noised pictures, a of the data and b of the samples."""
 
     def __init__(self, a: Tensor, b: Tensor, t: float) -> None:

@@ -70,7 +70,7 @@ def test_a_residual_is_learned_kept_and_used(ask: Any, registry: Path) -> None:
     assert base.residual is not None
     assert record.sha256 == file_digest(registry.parent / record.file) != before.sha256
     x, sigma = torch.rand(3, 3, 16, 16) * 2 - 1, torch.tensor([0.05, 0.5, 2.0])
-    ratio = base.residual.log_ratio(x, sigma)
+    ratio = base.log_ratio(x, sigma)
     torch.testing.assert_close(base.energy(x, sigma), plain.energy(x, sigma) - ratio)
     assert float(ratio.abs().min()) > 0
     assert set(record.measured["residual"]) == {"0.05", "0.2", "0.5", "1", "2", "4"}

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ebmcli.core.expression import Literal, Value, literals
 from ebmcli.core.images import to_bytes, to_intensity
 from ebmcli.core.logic import Formula
 from ebmcli.core.samplers import SeededNoise, noise_levels, reject
@@ -33,6 +32,7 @@ from ebmcli.workflows.chains import (
 )
 from ebmcli.workflows.device import resolve_device
 from ebmcli.workflows.energies import LOGICS, WITHOUT_STRENGTH, Composed, base_alone, compose
+from ebmcli.workflows.finished import READ_SIGMAS, acceptance, mean_reading
 from ebmcli.workflows.formulas import formula_of
 from ebmcli.workflows.tracing import Trace
 
@@ -43,7 +43,6 @@ LIMITS = {  # least and most; the upper ends keep a slip from filling the memory
     "batch_size": (1, 4096),
 }
 DEFAULT_STRENGTH = 4.0  # measured: red cubes at a place are cubes in 62 % at 2, 81 % at 4
-READ_SIGMA = 0.1  # intensity; noise at which a finished picture's probability is read
 SIGMA_MIN, SIGMA_MAX = 0.02, 10.0  # intensity; ends of the annealing
 CORRECT_FROM = 0.3  # intensity; below, a picture is decided and corrections change nothing
 N_SEEDS = 1 << 32  # torch reads the low 32 bits of a seed only
@@ -235,33 +234,6 @@ def _rejected(
     ]
 
 
-def acceptance(formula: Formula) -> float:
-    """The P(f | x) below which a picture is drawn again: one half for words.
-
-    Each coordinate that is asked for at a point halves it once more: a right picture has its
-    probability spread over neighbouring nodes, of which the point takes a part.
-    """
-    points = {
-        literal: sum(_n_coordinates(value) for value in _values(literal))
-        for literal in literals(formula.expression)
-    }
-    return 0.5 ** (1 + sum(points.values()))
-
-
-def _values(literal: Literal) -> list[Value]:
-    """What a statement asks for at a point: its value, or the values of its parts."""
-    if literal.comparison == "=" and literal.value is not None:
-        return [literal.value]
-    return [value for _, value in literal.parts]
-
-
-def _n_coordinates(value: Value) -> int:
-    """Numbers in a value: none in a word."""
-    if isinstance(value, str):
-        return 0
-    return 2 if isinstance(value, tuple) else 1
-
-
 class _Work:
     """One request in progress: draws batches and counts levels for the progress bar."""
 
@@ -353,8 +325,12 @@ class _Work:
         return to_intensity(picture[None]).to(self.device) + self.sigmas[0] * fresh
 
     def _probability(self, x: Tensor) -> Tensor:
-        """P(f | x) of finished pictures, (B,)."""
-        return self.composed.log_probability(*slightly_noised(x)).exp().cpu()
+        """P(f | x) of finished pictures, (B,): the geometric mean of what noise levels say.
+
+        For rejection the lowest level alone: there it is a probability to draw by.
+        """
+        sigmas = READ_SIGMAS[:1] if self.request.sampler == "rejection" else READ_SIGMAS
+        return mean_reading(self.composed.log_probability, x, sigmas=sigmas).exp().cpu()
 
     @torch.no_grad()
     def _realism(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -365,24 +341,13 @@ class _Work:
         base = self.composed.mended
         if base is None or base.residual is None:
             return torch.zeros(len(x)), torch.ones(len(x), dtype=torch.bool)
-        ratio = base.log_ratio(*slightly_noised(x))
+        ratio = mean_reading(base.log_ratio, x, sigmas=READ_SIGMAS)
         return F.logsigmoid(ratio).cpu(), (ratio >= base.residual.least).cpu()
 
     def _log_probability(self, denoised: Tensor) -> Tensor:
         """log P(f | x) of the denoised pictures of one batch."""
-        level = torch.full((len(denoised),), READ_SIGMA, device=denoised.device)
+        level = torch.full((len(denoised),), READ_SIGMAS[0], device=denoised.device)
         return self.composed.log_probability(denoised, level)
-
-
-def slightly_noised(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Finished pictures under a little noise, as concepts and residuals know them, and its level.
-
-    The noise is the same for every picture, so that a batch changes nothing.
-    """
-    level = torch.full((len(x),), READ_SIGMA, device=x.device)
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(x.shape[1:], generator=generator).to(x.device)
-    return x + READ_SIGMA * noise, level
 
 
 def _chunks(seeds: Sequence[int], size: int) -> Iterator[Sequence[int]]:

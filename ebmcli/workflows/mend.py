@@ -26,8 +26,8 @@ from ebmcli.registry import Record, Registry, read_registry
 from ebmcli.training.loop import StepReport, TrainingConfig, TrainingState, training_run
 from ebmcli.training.objectives import residual_objective
 from ebmcli.workflows.builders import held_out_numbers
-from ebmcli.workflows.device import resolve_device
-from ebmcli.workflows.generate import slightly_noised
+from ebmcli.workflows.device import resolve_device, resolve_precision
+from ebmcli.workflows.finished import READ_SIGMAS, mean_reading
 from ebmcli.workflows.honesty import object_share
 from ebmcli.workflows.keeping import keep_trained
 from ebmcli.workflows.loading import load_base
@@ -187,6 +187,7 @@ def learn(
         torch.manual_seed(request.seed)
         residual = Residual(base.config)
     base.residual = residual.to(images.device)
+    base.autocast = resolve_precision("auto", images.device)
     config = TrainingConfig(n_steps=request.steps, learning_rate=LEARNING_RATE, batch_size=BATCH)
     state = TrainingState(base.residual, config, seed=request.seed)
     objective = residual_objective(base, images, own, batch_size=BATCH)
@@ -194,12 +195,16 @@ def learn(
         report(update)
     state.use_average()
     base.requires_grad_(False)
+    base.autocast = False
 
 
 @torch.no_grad()
 def least_ratio(base: BaseEnergy, real: TrainingImages) -> Tensor:
     """The log ratio that all but ODD of real pictures exceed, read as finished pictures are."""
-    ratios = [base.log_ratio(*slightly_noised(real.take(index)[0])) for index in batches(len(real))]
+    ratios = [
+        mean_reading(base.log_ratio, real.take(index)[0], sigmas=READ_SIGMAS)
+        for index in batches(len(real))
+    ]
     return torch.cat(ratios).quantile(ODD)
 
 

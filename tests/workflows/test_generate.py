@@ -30,11 +30,11 @@ from ebmcli.pictures import write_png
 from ebmcli.registry import Registry, read_registry
 from ebmcli.workflows import generate
 from ebmcli.workflows.energies import LOGICS
+from ebmcli.workflows.finished import acceptance
 from ebmcli.workflows.generate import (
     ATTEMPT_STRIDE,
     Drawn,
     GenerateRequest,
-    acceptance,
     draw_pictures,
 )
 

@@ -24,7 +24,8 @@ from ebmcli.registry import create_registry, read_registry
 from ebmcli.training.loop import TrainingConfig, TrainingState, training_run
 from ebmcli.training.objectives import ObjectiveConfig, posterior_objective
 from ebmcli.workflows.add_concept import add
-from ebmcli.workflows.generate import GenerateRequest, acceptance, draw_pictures
+from ebmcli.workflows.finished import acceptance
+from ebmcli.workflows.generate import GenerateRequest, draw_pictures
 from ebmcli.workflows.infer import Item, Reading, answers, plan_inference
 from ebmcli.workflows.judge import JudgeRequest, train_judge
 from ebmcli.workflows.loading import load_concepts

@@ -67,9 +67,7 @@ def open_run(run: Run, *, resume: bool, restart: bool) -> Run:
     """
     config_path = run.folder / "config.json"
     if resume:
-        if not run.state_path.is_file():
-            hint = "leave --resume out to start"
-            raise ConfigError(f"no run to resume in {run.folder}", hint=hint)
+        refuse_missing(run.folder)
         try:
             config = json.loads(config_path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -81,6 +79,17 @@ def open_run(run: Run, *, resume: bool, restart: bool) -> Run:
         (run.folder / name).unlink(missing_ok=True)
     save_config(run)
     return run
+
+
+def refuse_missing(folder: Path) -> None:
+    """Refuse to go on where there is nothing to go on with.
+
+    Raises:
+        ConfigError: There is no unfinished run.
+    """
+    if not (folder / "state.safetensors").is_file():
+        hint = "leave --resume out to start"
+        raise ConfigError(f"no run to resume in {folder}", hint=hint)
 
 
 def refuse_unfinished(folder: Path, *, restart: bool) -> None:

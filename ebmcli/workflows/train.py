@@ -28,7 +28,7 @@ from ebmcli.workflows.keeping import keep_trained
 from ebmcli.workflows.loading import Concept
 from ebmcli.workflows.plans import Plan, resume_command, steps_set
 from ebmcli.workflows.prepare import Prepared, build, prepare
-from ebmcli.workflows.runs import Run, open_run, save_config, train_to_end
+from ebmcli.workflows.runs import Run, open_run, refuse_missing, save_config, train_to_end
 
 DEFAULT_MINUTES = {"base": 30.0, "concept": 8.0}  # chosen: what a laptop can spare
 N_DRAWN = 64  # pictures per number of corrector steps in the honest test; chosen
@@ -52,6 +52,8 @@ def train(plan: Plan, *, report: Callable[[StepReport], None]) -> Trained:
         InterruptedRun: Ctrl-C; the run can be resumed.
         DivergedError: Numbers became infinite; the last good checkpoint is kept.
     """
+    if plan.request.resume:
+        refuse_missing(plan.folder)  # before a lock is left where nothing else is
     with locked_run(plan.folder):
         ready = prepare(plan)
         run, plan = _opened(ready)

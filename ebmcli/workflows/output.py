@@ -34,7 +34,8 @@ def default_path(request: GenerateRequest) -> Path:
     Raises:
         ExpressionError: The expression is not in the grammar.
     """
-    name = request.base or slug(parse(request.expression))
+    whole = f"any-picture-of-{request.base}"
+    name = whole if request.base else slug(parse(request.expression))
     return Path(f"{name}-seed{request.seed}.png")
 
 

@@ -9,8 +9,8 @@ from ebmcli.core.energy import NoisyEnergy
 from ebmcli.core.expression import Literal, Value, literals
 from ebmcli.core.logic import Formula
 
-READ_SIGMAS = (0.1, 0.3, 0.5)  # intensity; measured: of shapes read at 0.1 alone 83 % of those kept
-# are right, 93 % of those kept at these three, while 98 % of real pictures are kept
+READ_SIGMAS = (0.1, 0.3, 0.5)  # intensity; measured on 96 first draws of a shape: of those kept at
+# 0.1 alone 87 % are right, of those kept at all three 90 %, errors 3.5 points; 98 % of real pass
 N_NOISES = 2  # per level
 
 

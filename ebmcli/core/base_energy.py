@@ -93,8 +93,8 @@ class BaseEnergy(nn.Module):
             raise ValueError("this base has no residual")
         channels = self._channels(x, sigma, None)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
-            ratio = self.residual.network(*self.network.trunk.levels(channels, sigma))
-        return ratio.float()  # type: ignore[no-any-return]  # modules are untyped
+            ratio: Tensor = self.residual.network(*self.network.trunk.levels(channels, sigma))
+        return ratio.float()
 
     def energy(
         self, x: Tensor, sigma: Tensor, vector: Tensor | None = None, maps: Tensor | None = None

@@ -4,16 +4,13 @@ Only the record in registry.yaml changes, in one step; the weights stay as they 
 written before the last number is known.
 """
 
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import torch
 
-import ebmcli
 from ebmcli.core.concepts import ConditionalConcept
 from ebmcli.core.factors import Factor
 from ebmcli.core.images import TrainingImages
@@ -26,6 +23,7 @@ from ebmcli.evaluation.held_out import read_posterior
 from ebmcli.registry import Record, Registry, edit_registry
 from ebmcli.workflows.device import resolve_device
 from ebmcli.workflows.loading import Concept, load_concept
+from ebmcli.workflows.origin import created, versions
 
 MIN_IMAGES = 100  # fewer say little about any noise level; chosen
 MAX_IMAGES = 4000  # pictures that are read, the first of the file; chosen
@@ -204,10 +202,6 @@ def _entry(
         "data": info.digest,
         "n": n,
         "seed": request.seed,
-        "created": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "versions": {
-            "ebm": ebmcli.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "created": created(),
+        "versions": versions(),
     }

@@ -14,7 +14,13 @@ READ_SIGMAS = (0.1, 0.3, 0.5)  # intensity; measured on 96 first draws of a shap
 N_NOISES = 2  # per level
 
 
-def mean_reading(function: NoisyEnergy, x: Tensor, *, sigmas: Sequence[float]) -> Tensor:
+def mean_reading(
+    function: NoisyEnergy,
+    x: Tensor,
+    *,
+    sigmas: Sequence[float] = READ_SIGMAS,
+    n_noises: int = N_NOISES,
+) -> Tensor:
     """Mean over noise levels and noises of a function of noisy images: (B,), nats.
 
     A chain that follows log P(f | x) can end where one noise level is deceived; the same picture
@@ -24,20 +30,22 @@ def mean_reading(function: NoisyEnergy, x: Tensor, *, sigmas: Sequence[float]) -
         function: From noisy images (B, 3, S, S) and levels (B,) to (B,).
         x: Finished pictures (B, 3, S, S).
         sigmas: Noise levels, intensity.
+        n_noises: Noises per level.
     """
-    readings = [function(noisy, level) for noisy, level in noised(x, sigmas=sigmas)]
+    several = noised(x, sigmas=sigmas, n_noises=n_noises)
+    readings = [function(noisy, level) for noisy, level in several]
     return torch.stack(readings).mean(0)
 
 
-def noised(x: Tensor, *, sigmas: Sequence[float]) -> Iterator[tuple[Tensor, Tensor]]:
-    """The pictures under N_NOISES noises of each level, and the level (B,).
+def noised(x: Tensor, *, sigmas: Sequence[float], n_noises: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The pictures under ``n_noises`` noises of each level, and the level (B,).
 
     The noise is the same for every picture and every call, so that a batch changes nothing.
     """
     generator = torch.Generator().manual_seed(0)
     for sigma in sigmas:
         level = torch.full((len(x),), sigma, device=x.device)
-        for _ in range(N_NOISES):
+        for _ in range(n_noises):
             yield x + sigma * torch.randn(x.shape[1:], generator=generator).to(x.device), level
 
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ebmcli.core.concepts import ConditionalConcept
 from ebmcli.core.images import to_bytes, to_intensity
 from ebmcli.core.logic import Formula
 from ebmcli.core.samplers import SeededNoise, noise_levels, reject
@@ -327,10 +328,17 @@ class _Work:
     def _probability(self, x: Tensor) -> Tensor:
         """P(f | x) of finished pictures, (B,): the geometric mean of what noise levels say.
 
-        For rejection the lowest level alone: there it is a probability to draw by.
+        One reading at the lowest level for rejection, where it is a probability to draw by, and
+        for conditional concepts, of which it takes a pass per cell.
         """
-        sigmas = READ_SIGMAS[:1] if self.request.sampler == "rejection" else READ_SIGMAS
-        return mean_reading(self.composed.log_probability, x, sigmas=sigmas).exp().cpu()
+        slow = any(isinstance(c, ConditionalConcept) for c in self.composed.concepts.values())
+        if slow or self.request.sampler == "rejection":
+            log_p = mean_reading(
+                self.composed.log_probability, x, sigmas=READ_SIGMAS[:1], n_noises=1
+            )
+        else:
+            log_p = mean_reading(self.composed.log_probability, x)
+        return log_p.exp().cpu()
 
     @torch.no_grad()
     def _realism(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -341,7 +349,7 @@ class _Work:
         base = self.composed.mended
         if base is None or base.residual is None:
             return torch.zeros(len(x)), torch.ones(len(x), dtype=torch.bool)
-        ratio = mean_reading(base.log_ratio, x, sigmas=READ_SIGMAS)
+        ratio = mean_reading(base.log_ratio, x)
         return F.logsigmoid(ratio).cpu(), (ratio >= base.residual.least).cpu()
 
     def _log_probability(self, denoised: Tensor) -> Tensor:

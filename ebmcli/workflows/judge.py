@@ -1,17 +1,14 @@
 """Train a judge on data of its own, measure it on clean held-out pictures, register it."""
 
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
-import ebmcli
 from ebmcli.core.factors import Factor
 from ebmcli.datasets.hdf5 import DatasetInfo, read_info
 from ebmcli.errors import ConfigError, OutputExistsError, UsageError
@@ -29,6 +26,7 @@ from ebmcli.training.loop import (
 )
 from ebmcli.workflows.judging import BATCH, Labelled, load_labelled, read_all
 from ebmcli.workflows.keeping import keep_trained
+from ebmcli.workflows.origin import created, versions
 
 N_STEPS = 2500  # updates; chosen
 N_FLOORS = 128  # empty pictures that negatives are made with
@@ -81,12 +79,8 @@ def train_judge(request: JudgeRequest, *, report: Callable[[StepReport], None]) 
         "seed": request.seed,
         "steps": config.n_steps,
         "seconds": round(time.monotonic() - start, 1),
-        "created": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "versions": {
-            "ebm": ebmcli.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "created": created(),
+        "versions": versions(),
     }
     return save_judge(judge, request, info.space, measured=measured, provenance=provenance)
 

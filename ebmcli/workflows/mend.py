@@ -23,18 +23,20 @@ from ebmcli.errors import ConfigError, InterruptedRun, UsageError
 from ebmcli.evaluation.held_out import batches
 from ebmcli.evaluation.residual import ResidualQuality, residual_quality
 from ebmcli.registry import Record, Registry, read_registry
+from ebmcli.registry.lock import locked_run
 from ebmcli.training.loop import StepReport, TrainingConfig, TrainingState, training_run
 from ebmcli.training.objectives import residual_objective
 from ebmcli.workflows.builders import held_out_numbers
 from ebmcli.workflows.device import resolve_device, resolve_precision
-from ebmcli.workflows.finished import READ_SIGMAS, mean_reading
+from ebmcli.workflows.finished import mean_reading
 from ebmcli.workflows.honesty import object_share
 from ebmcli.workflows.keeping import keep_trained
 from ebmcli.workflows.loading import load_base
+from ebmcli.workflows.origin import created, versions
 from ebmcli.workflows.own_samples import Progress, SampleRequest, own_samples, refuse_foreign
 from ebmcli.workflows.plans import refuse_judged
 from ebmcli.workflows.prepare import load_images
-from ebmcli.workflows.train import N_DRAWN, created, versions
+from ebmcli.workflows.train import N_DRAWN
 
 MIN_SAMPLES = 64
 HELD_OUT = 8  # one of so many samples judges the residual; chosen
@@ -132,12 +134,13 @@ def draw_samples(plan: MendPlan, *, progress: Progress) -> Tensor:
 
     Raises:
         InterruptedRun: Ctrl-C; the same command goes on.
+        OutputError: Another command is mending this base.
     """
     request = plan.request
     sampling = SampleRequest(
         base=request.name, data=plan.data, n=request.samples, seed=request.seed, device=plan.device
     )
-    with _going_on():
+    with locked_run(plan.folder.parent), _going_on():
         return own_samples(sampling, plan.registry, plan.folder, progress=progress)
 
 
@@ -148,7 +151,7 @@ def mend(plan: MendPlan, pictures: Tensor, *, report: Callable[[StepReport], Non
         InterruptedRun: Ctrl-C; the same command goes on.
     """
     base = plan.base
-    with _going_on():
+    with locked_run(plan.folder.parent), _going_on():
         images, held = load_images(plan.data, None, device=plan.device)
         n_held = len(pictures) // HELD_OUT
         own, held_own = TrainingImages(pictures, device=plan.device).split(n_held)
@@ -201,10 +204,7 @@ def learn(
 @torch.no_grad()
 def least_ratio(base: BaseEnergy, real: TrainingImages) -> Tensor:
     """The log ratio that all but ODD of real pictures exceed, read as finished pictures are."""
-    ratios = [
-        mean_reading(base.log_ratio, real.take(index)[0], sigmas=READ_SIGMAS)
-        for index in batches(len(real))
-    ]
+    ratios = [mean_reading(base.log_ratio, real.take(index)[0]) for index in batches(len(real))]
     return torch.cat(ratios).quantile(ODD)
 
 

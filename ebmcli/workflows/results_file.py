@@ -3,17 +3,16 @@
 import json
 import platform
 from collections.abc import Mapping
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import torch
 
-import ebmcli
 from ebmcli.checkpoint import write_bytes
 from ebmcli.errors import ConfigError, FileFormatError, OutputExistsError
 from ebmcli.registry import Registry
 from ebmcli.workflows.device import resolve_device
+from ebmcli.workflows.origin import created, versions
 
 Document = dict[str, Any]
 
@@ -21,15 +20,11 @@ Document = dict[str, Any]
 def circumstances(device: str) -> Document:
     """When, where and with which versions something is measured."""
     return {
-        "created": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "created": created(),
         "machine": platform.machine(),
         "device": str(resolve_device(device)),
         "threads": torch.get_num_threads(),
-        "versions": {
-            "ebm": ebmcli.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
     }
 
 

@@ -1,17 +1,13 @@
 """From a dataset file to a trained base or concept: run, checkpoint, held-out numbers, record."""
 
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-import ebmcli
 from ebmcli.core.base_energy import BaseEnergy
 from ebmcli.core.concepts import PosteriorConcept
 from ebmcli.core.gaussian import GaussianEnergy
@@ -26,6 +22,7 @@ from ebmcli.workflows.builders import held_out_numbers
 from ebmcli.workflows.honesty import object_share, unconditional_or_one_value
 from ebmcli.workflows.keeping import keep_trained
 from ebmcli.workflows.loading import Concept
+from ebmcli.workflows.origin import created, versions
 from ebmcli.workflows.plans import Plan, resume_command, steps_set
 from ebmcli.workflows.prepare import Prepared, build, prepare
 from ebmcli.workflows.runs import Run, open_run, refuse_missing, save_config, train_to_end
@@ -214,20 +211,6 @@ def provenance(plan: Plan, network: nn.Module, seconds: float) -> dict[str, Any]
         "device": str(plan.device),
         "created": created(),
         "versions": versions(),
-    }
-
-
-def created() -> str:
-    """The time in UTC, for a record."""
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def versions() -> dict[str, str]:
-    """What a result may depend on beside its settings."""
-    return {
-        "ebm": ebmcli.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
     }
 
 

@@ -7,18 +7,15 @@ trained. The new file holds both networks: it stands by itself.
 """
 
 import math
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-import ebmcli
 from ebmcli.checkpoint import read_header
 from ebmcli.core.bennett import bennett_log_ratio, level_gaps
 from ebmcli.core.gaussian import GaussianEnergy
@@ -27,16 +24,16 @@ from ebmcli.core.union import Base, UnionEnergy
 from ebmcli.errors import ConfigError, DivergedError, OutputExistsError, UsageError
 from ebmcli.registry import Record, Registry, read_registry
 from ebmcli.registry.schema import check_name
+from ebmcli.workflows.chains import N_CORRECTOR
 from ebmcli.workflows.device import resolve_device
-from ebmcli.workflows.generate import CORRECT_FROM, SIGMA_MAX, SIGMA_MIN
+from ebmcli.workflows.generate import CORRECT_FROM, N_SEEDS, SIGMA_MAX, SIGMA_MIN
 from ebmcli.workflows.keeping import keep_trained
 from ebmcli.workflows.loading import load_base
+from ebmcli.workflows.origin import created, versions
 
 N_LEVELS = 32  # as `ebm generate` has them by default: there nothing is interpolated
-N_CORRECTOR = 6  # Langevin steps per level, as there
 MEETING = 0.01  # overlap below which a constant wrong by a nat moves less than 0.3 % of pictures
 BATCH = 16
-N_SEEDS = 1 << 32  # torch reads the low 32 bits of a seed only
 
 Progress = Callable[[int, int], None]
 
@@ -253,7 +250,7 @@ def level_states(
     """Chains of a base as they arrive at each noise level: (B, 3, S, S) for each of ``sigmas``."""
     x = base.gaussian.noised_sample(noise.draw().to(device), sigmas[0])
     chain = annealed_chain(
-        base.energy, x, sigmas, noise, n_corrector=N_CORRECTOR, corrector_from=CORRECT_FROM
+        base.energy, x, sigmas, noise, n_corrector=N_CORRECTOR["auto"], corrector_from=CORRECT_FROM
     )
     yield x
     for _, state in zip(sigmas[1:], chain, strict=False):  # the last step is not needed
@@ -300,10 +297,6 @@ def _provenance(
         **{key: settings[key] for key in ("n", "steps", "seed")},
         "seconds": round(seconds, 1),
         "device": str(device),
-        "created": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "versions": {
-            "ebm": ebmcli.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "created": created(),
+        "versions": versions(),
     }

@@ -4,13 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from imported import import_all, labels_of, rows_of
 from PIL import Image
 
-from ebmcli.datasets.hdf5 import DatasetInfo, read_images, read_info, read_labels
 from ebmcli.datasets.importers import attribute_name
 from ebmcli.errors import FileFormatError
-from ebmcli.workflows.import_data import import_dataset, plan_import
 
 CELEBA = (
     "5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose "
@@ -20,20 +18,6 @@ CELEBA = (
     "Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace "
     "Wearing_Necktie Young"
 )
-
-
-def run(kind: str, source: Path, out: Path, **options: object) -> DatasetInfo:
-    for _ in import_dataset(plan_import(kind, source, out, **options)):  # type: ignore[arg-type]
-        pass
-    return read_info(out)
-
-
-def rows_of(info: DatasetInfo) -> NDArray[np.uint8]:
-    return read_images(info.path, 0, info.n_images)
-
-
-def labels_of(info: DatasetInfo, factor: str) -> NDArray[np.generic]:
-    return read_labels(info.path, factor, 0, info.n_images)
 
 
 @pytest.fixture
@@ -54,7 +38,7 @@ def celeba(tmp_path: Path) -> Path:
 def test_celeba_attributes_go_by_name_and_images_keep_their_order(
     celeba: Path, tmp_path: Path
 ) -> None:
-    info = run("celeba", celeba, tmp_path / "c.h5", size=16)
+    info = import_all("celeba", celeba, tmp_path / "c.h5", size=16)
     assert (info.recipe, info.space, info.size, info.n_images) == ("celeba", "celeba-16", 16, 5)
     assert len(info.factors) == 41
     assert info.factors["wavy_hair"].names == ("no", "yes")
@@ -70,9 +54,9 @@ def test_celeba_columns_may_come_in_another_order(celeba: Path, tmp_path: Path) 
     table = celeba / "list_attr_celeba.txt"
     lines = [line.split() for line in table.read_text().splitlines()]
     turned = [lines[0], lines[1][::-1], *([row[0], *row[:0:-1]] for row in lines[2:])]
-    before = run("celeba", celeba, tmp_path / "a.h5", size=8)
+    before = import_all("celeba", celeba, tmp_path / "a.h5", size=8)
     table.write_text("\n".join(" ".join(row) for row in turned))
-    after = run("celeba", celeba, tmp_path / "b.h5", size=8)
+    after = import_all("celeba", celeba, tmp_path / "b.h5", size=8)
     for name in ("male", "old", "young", "bald"):
         assert (labels_of(before, name) == labels_of(after, name)).all()
 
@@ -81,7 +65,7 @@ def test_celeba_images_may_lie_in_the_folders_of_the_download(celeba: Path, tmp_
     for folder, name in (("Img", "img_align_celeba"), ("Anno", "list_attr_celeba.txt")):
         (celeba / folder).mkdir()
         (celeba / name).rename(celeba / folder / name)
-    assert run("celeba", celeba, tmp_path / "c.h5", size=8, limit=2).n_images == 2
+    assert import_all("celeba", celeba, tmp_path / "c.h5", size=8, limit=2).n_images == 2
 
 
 @pytest.mark.parametrize(
@@ -99,7 +83,7 @@ def test_a_damaged_celeba_table_is_named_with_its_line(
     table = celeba / "list_attr_celeba.txt"
     table.write_text(table.read_text().replace(old, new, 1))
     with pytest.raises(FileFormatError, match=message):
-        run("celeba", celeba, tmp_path / "c.h5", size=8)
+        import_all("celeba", celeba, tmp_path / "c.h5", size=8)
 
 
 def test_celeba_images_without_a_line_are_named_and_counted(celeba: Path, tmp_path: Path) -> None:
@@ -111,7 +95,7 @@ def test_celeba_images_without_a_line_are_named_and_counted(celeba: Path, tmp_pa
     (celeba / "img_align_celeba" / "notes.txt").write_bytes(b"")
     expected = r"no line for 4 of 5 images: 000002\.jpg, 000003\.jpg, 000004\.jpg and 1 more$"
     with pytest.raises(FileFormatError, match=expected):
-        run("celeba", celeba, tmp_path / "c.h5", size=8)
+        import_all("celeba", celeba, tmp_path / "c.h5", size=8)
 
 
 def test_celeba_lines_without_an_image_are_counted(celeba: Path, tmp_path: Path) -> None:
@@ -119,20 +103,20 @@ def test_celeba_lines_without_an_image_are_counted(celeba: Path, tmp_path: Path)
         (celeba / "img_align_celeba" / f"{i:06}.jpg").unlink()
     expected = r"list_attr_celeba\.txt:4: there is no image 000002.* and 1 more in"
     with pytest.raises(FileFormatError, match=expected):
-        run("celeba", celeba, tmp_path / "c.h5", size=8)
-    assert run("celeba", celeba, tmp_path / "c.h5", size=8, limit=1).n_images == 1
+        import_all("celeba", celeba, tmp_path / "c.h5", size=8)
+    assert import_all("celeba", celeba, tmp_path / "c.h5", size=8, limit=1).n_images == 1
 
 
 def test_celeba_has_one_line_for_each_image(celeba: Path, tmp_path: Path) -> None:
     table = celeba / "list_attr_celeba.txt"
     table.write_text(table.read_text().replace("000005.jpg", "000002.jpg", 1))
     with pytest.raises(FileFormatError, match=r"txt:7: 000002\.jpg has a line already, line 4"):
-        run("celeba", celeba, tmp_path / "c.h5", size=8)
+        import_all("celeba", celeba, tmp_path / "c.h5", size=8)
 
 
 def test_a_folder_that_is_not_celeba_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(FileFormatError, match=r"has no list_attr_celeba\.txt"):
-        run("celeba", tmp_path, tmp_path / "c.h5")
+        import_all("celeba", tmp_path, tmp_path / "c.h5")
 
 
 def test_all_celeba_names_can_stand_in_a_formula() -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from imported import import_all, labels_of, rows_of
 from PIL import Image
 
 from ebmcli.datasets import importers
-from ebmcli.datasets.hdf5 import DatasetInfo, read_images, read_info, read_labels
+from ebmcli.datasets.hdf5 import read_info
 from ebmcli.datasets.importers import HUES, chosen_rows
 from ebmcli.errors import (
     ConfigError,
@@ -18,22 +18,7 @@ from ebmcli.errors import (
     OutputExistsError,
     UnknownNameError,
 )
-from ebmcli.workflows.import_data import import_dataset, plan_import
-
-
-def run(kind: str, source: Path, out: Path, **options: object) -> DatasetInfo:
-    for _ in import_dataset(plan_import(kind, source, out, **options)):  # type: ignore[arg-type]
-        pass
-    return read_info(out)
-
-
-def rows_of(info: DatasetInfo) -> NDArray[np.uint8]:
-    return read_images(info.path, 0, info.n_images)
-
-
-def labels_of(info: DatasetInfo, factor: str) -> NDArray[np.generic]:
-    return read_labels(info.path, factor, 0, info.n_images)
-
+from ebmcli.workflows.import_data import plan_import
 
 # --- 3D Shapes
 
@@ -56,7 +41,7 @@ def test_3d_shapes_rows_are_shuffled_with_their_labels(
 ) -> None:
     monkeypatch.setattr(importers, "BLOCK", 7)  # several blocks and batches, with remainders
     monkeypatch.setattr(importers, "BATCH", 10)
-    info = run("3dshapes", shapes3d, tmp_path / "s.h5", size=64)
+    info = import_all("3dshapes", shapes3d, tmp_path / "s.h5", size=64)
     with h5py.File(shapes3d) as file:
         published = file["labels"][:]
     rows = rows_of(info)[:, 0, 0, 0].astype(int)
@@ -74,8 +59,8 @@ def test_3d_shapes_rows_are_shuffled_with_their_labels(
 
 
 def test_a_limit_takes_a_random_subset_the_same_each_time(shapes3d: Path, tmp_path: Path) -> None:
-    first = run("3dshapes", shapes3d.parent, tmp_path / "a.h5", size=8, limit=40)
-    again = run("3dshapes", shapes3d, tmp_path / "b.h5", size=8, limit=40)
+    first = import_all("3dshapes", shapes3d.parent, tmp_path / "a.h5", size=8, limit=40)
+    again = import_all("3dshapes", shapes3d, tmp_path / "b.h5", size=8, limit=40)
     assert first.digest == again.digest
     assert len(set(labels_of(first, "floor_hue"))) == 2  # the first 40 rows have one value only
 
@@ -84,14 +69,14 @@ def test_foreign_and_damaged_3d_shapes_are_refused(shapes3d: Path, tmp_path: Pat
     with h5py.File(shapes3d, "r+") as file:
         file["labels"][5, 0] = 0.55
     with pytest.raises(FileFormatError, match="row 5 has a floor_hue that was never published"):
-        run("3dshapes", shapes3d, tmp_path / "s.h5")
+        import_all("3dshapes", shapes3d, tmp_path / "s.h5")
     shapes3d.write_bytes(shapes3d.read_bytes()[:3000])
     with pytest.raises(FileFormatError, match=r"3dshapes\.h5: is not 3D Shapes"):
-        run("3dshapes", shapes3d, tmp_path / "s.h5")
+        import_all("3dshapes", shapes3d, tmp_path / "s.h5")
     with h5py.File(shapes3d, "w") as file:
         file["images"] = 3
     with pytest.raises(FileFormatError, match=r"3dshapes\.h5: is not 3D Shapes"):
-        run("3dshapes", shapes3d, tmp_path / "s.h5")
+        import_all("3dshapes", shapes3d, tmp_path / "s.h5")
 
 
 @pytest.mark.parametrize(
@@ -137,7 +122,7 @@ def dsprites(tmp_path: Path) -> Path:
 
 
 def test_dsprites_places_have_y_upwards(dsprites: Path, tmp_path: Path) -> None:
-    info = run("dsprites", dsprites.parent, tmp_path / "d.h5")
+    info = import_all("dsprites", dsprites.parent, tmp_path / "d.h5")
     assert list(info.factors) == ["shape", "scale", "orientation", "position"]
     images = rows_of(info)
     assert set(np.unique(images)) == {0, 255}
@@ -151,10 +136,10 @@ def test_dsprites_places_have_y_upwards(dsprites: Path, tmp_path: Path) -> None:
 def test_damaged_dsprites_are_refused(dsprites: Path, tmp_path: Path) -> None:
     dsprites.write_bytes(dsprites.read_bytes()[:-500])
     with pytest.raises(FileFormatError, match=r"\.npz: is not dSprites"):
-        run("dsprites", dsprites, tmp_path / "d.h5")
+        import_all("dsprites", dsprites, tmp_path / "d.h5")
     np.savez_compressed(dsprites, something=np.zeros(3))
     with pytest.raises(FileFormatError, match=r"\.npz: is not dSprites"):
-        run("dsprites", dsprites, tmp_path / "d.h5")
+        import_all("dsprites", dsprites, tmp_path / "d.h5")
 
 
 # --- a folder with labels.csv
@@ -178,7 +163,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_kinds_of_columns_follow_from_their_cells(folder: Path, tmp_path: Path) -> None:
-    info = run("folder", folder, tmp_path / "f.h5", size=8)
+    info = import_all("folder", folder, tmp_path / "f.h5", size=8)
     assert info.space == "my_pets-8"
     assert {name: factor.kind for name, factor in info.factors.items()} == {
         "happy": "binary",
@@ -199,7 +184,7 @@ def test_the_kinds_of_columns_follow_from_their_cells(folder: Path, tmp_path: Pa
 def test_a_table_from_a_spreadsheet_is_read(folder: Path, tmp_path: Path) -> None:
     text = TABLE.replace("\n", "\r\n").replace("cat", ' "cat"'.strip())
     (folder / "labels.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
-    assert run("folder", folder, tmp_path / "f.h5", size=8).n_images == 3
+    assert import_all("folder", folder, tmp_path / "f.h5", size=8).n_images == 3
 
 
 @pytest.mark.parametrize(
@@ -229,20 +214,20 @@ def test_mistakes_in_a_table_are_named_with_their_line(
 ) -> None:
     (folder / "labels.csv").write_text(TABLE.replace(old, new, 1))
     with pytest.raises(FileFormatError, match=message):
-        run("folder", folder, tmp_path / "f.h5", size=8)
+        import_all("folder", folder, tmp_path / "f.h5", size=8)
     assert not list(tmp_path.glob("f.h5*"))
 
 
 def test_a_column_with_one_value_is_no_factor(folder: Path, tmp_path: Path) -> None:
     (folder / "labels.csv").write_text(TABLE.replace("4.5", "3").replace("10", "3"))
     with pytest.raises(FileFormatError, match=r"age is 3\.0 in every row"):
-        run("folder", folder, tmp_path / "f.h5", size=8)
+        import_all("folder", folder, tmp_path / "f.h5", size=8)
 
 
 def test_a_pair_of_which_one_is_words_stays_apart(folder: Path, tmp_path: Path) -> None:
     text = TABLE.replace(",-1,0.5", ",left,0.5").replace(",1,0\n", ",right,0\n")
     (folder / "labels.csv").write_text(text.replace("10,0,2", "10,right,2"))
-    info = run("folder", folder, tmp_path / "f.h5", size=8)
+    info = import_all("folder", folder, tmp_path / "f.h5", size=8)
     assert info.factors["at_x"].kind == "categorical"
     assert info.factors["at_y"].kind == "scalar"
 
@@ -250,16 +235,16 @@ def test_a_pair_of_which_one_is_words_stays_apart(folder: Path, tmp_path: Path) 
 def test_semicolons_and_a_missing_table_have_a_hint(folder: Path, tmp_path: Path) -> None:
     (folder / "labels.csv").write_text(TABLE.replace(",", ";"))
     with pytest.raises(FileFormatError) as caught:
-        run("folder", folder, tmp_path / "f.h5")
+        import_all("folder", folder, tmp_path / "f.h5")
     assert caught.value.hint == "separate columns by commas"
     (folder / "labels.csv").unlink()
     with pytest.raises(FileFormatError, match=r"labels\.csv: no such file"):
-        run("folder", folder, tmp_path / "f.h5")
+        import_all("folder", folder, tmp_path / "f.h5")
 
 
 def test_a_folder_named_as_a_recipe_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'scenes' is the name of a built-in recipe"):
-        run("folder", folder.rename(tmp_path / "Scenes"), tmp_path / "f.h5")
+        import_all("folder", folder.rename(tmp_path / "Scenes"), tmp_path / "f.h5")
 
 
 # --- all of them
@@ -272,17 +257,17 @@ def test_a_damaged_image_leaves_nothing_behind(
     path = folder / "b.png"
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(FileFormatError, match=r"b\.png: is"):
-        run("folder", folder, tmp_path / "f.h5", size=8)
+        import_all("folder", folder, tmp_path / "f.h5", size=8)
     assert not list(tmp_path.glob("f.h5*"))
 
 
 def test_an_existing_dataset_is_replaced_only_on_demand(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "f.h5"
-    before = run("folder", folder, out, size=8)
+    before = import_all("folder", folder, out, size=8)
     with pytest.raises(OutputExistsError):
-        run("folder", folder, out, size=8)
+        import_all("folder", folder, out, size=8)
     assert read_info(out) == before
-    assert run("folder", folder, out, size=16, overwrite=True).size == 16
+    assert import_all("folder", folder, out, size=16, overwrite=True).size == 16
 
 
 def test_what_cannot_be_meant_is_refused(shapes3d: Path, tmp_path: Path) -> None:
@@ -296,7 +281,7 @@ def test_what_cannot_be_meant_is_refused(shapes3d: Path, tmp_path: Path) -> None
     ]
     for kind, source, target, options, error in wrong:
         with pytest.raises(error):
-            run(kind, source, target, **options)
+            import_all(kind, source, target, **options)
 
 
 def test_the_random_order_is_a_permutation() -> None:

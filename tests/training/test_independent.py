@@ -60,7 +60,7 @@ def test_only_the_new_concept_is_trained() -> None:
     )
     losses = objective(Generator().manual_seed(7))
     assert all(bool(value.isfinite()) for value in losses.values())
-    losses["loss"].backward()  # type: ignore[no-untyped-call]
+    losses["loss"].backward()  # type: ignore[no-untyped-call]  # torch has no type for it
     assert all(p.grad is not None and bool(p.grad.any()) for p in concept.parameters())
     assert all(p.grad is None for p in base.parameters())
 
@@ -78,7 +78,7 @@ def test_a_pair_that_was_left_out_leaves_all_losses_finite() -> None:
         base=random_base(),
     )
     losses = objective(Generator().manual_seed(0))
-    losses["loss"].backward()  # type: ignore[no-untyped-call]
+    losses["loss"].backward()  # type: ignore[no-untyped-call]  # torch has no type for it
     assert all(bool(value.isfinite()) for value in losses.values())
 
 

@@ -22,7 +22,10 @@ def archive(tmp_path: Path) -> Path:
     fields = {"kind": "concept", "name": "color", "space": "scenes-64"}
     file = "checkpoints/color.safetensors"
     digest = write_checkpoint(path.parent / file, {}, fields)
-    record = Record(**fields, file=file, sha256=digest, factor=COLOR, method="posterior")  # type: ignore[arg-type]
+    record = Record(
+        kind="concept", name="color", space="scenes-64", file=file, sha256=digest, factor=COLOR,
+        method="posterior",
+    )  # fmt: skip
     with edit_registry(path) as editor:
         editor.put(record)
     out = tmp_path / "color.zip"

@@ -319,3 +319,33 @@ def test_an_absent_device_is_refused(registry: Registry, monkeypatch: pytest.Mon
 )  # fmt: skip
 def test_a_point_of_a_number_is_accepted_at_half_the_probability(source: str, least: float) -> None:
     assert acceptance(compile_formula(parse(source), FACTORS)) == least
+
+
+@pytest.mark.parametrize(
+    ("method", "sampler", "n_readings"),
+    [("posterior", "auto", 6), ("posterior", "rejection", 1), ("conditional", "auto", 1)],
+)
+def test_finished_pictures_are_read_as_often_as_it_is_cheap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, sampler: str, n_readings: int
+) -> None:
+    path = random_registry(tmp_path / "registry", [])
+    put_concept(path, COLOR, method=method)
+    levels: list[float] = []
+    real = generate.compose
+
+    def counting(*words: Any, **options: Any) -> Any:
+        composed = real(*words, **options)
+
+        def log_probability(x: Tensor, sigma: Tensor) -> Tensor:
+            levels.append(float(sigma[0]))
+            return composed.log_probability(x, sigma)
+
+        return replace(composed, log_probability=log_probability)
+
+    monkeypatch.setattr(generate, "compose", counting)
+    draw_pictures(
+        GenerateRequest(expression="color=red", n=1, steps=2, attempts=1, sampler=sampler),
+        read_registry(path),
+    )
+    assert len(levels) == n_readings
+    assert sorted(set(levels)) == pytest.approx([0.1] if n_readings == 1 else [0.1, 0.3, 0.5])

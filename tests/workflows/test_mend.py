@@ -14,8 +14,9 @@ from ebmcli.core.base_energy import BaseEnergy
 from ebmcli.core.expression import parse
 from ebmcli.core.logic import compile_formula
 from ebmcli.datasets.hdf5 import read_info
-from ebmcli.errors import ConfigError, InterruptedRun, UnknownNameError, UsageError
+from ebmcli.errors import ConfigError, InterruptedRun, OutputError, UnknownNameError, UsageError
 from ebmcli.registry import Record, edit_registry, read_registry
+from ebmcli.registry.lock import locked_run
 from ebmcli.workflows import own_samples as sampling
 from ebmcli.workflows.generate import GenerateRequest, draw_pictures
 from ebmcli.workflows.keeping import keep_trained
@@ -115,6 +116,13 @@ def test_ctrl_c_keeps_the_samples_and_the_registry(ask: Any, registry: Path) -> 
     draw_samples(plan_mend(ask()), progress=lambda *_: None)
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
     assert len(list(plan.folder.iterdir())) == N // CHUNK
+
+
+def test_one_command_at_a_time_mends_a_base(ask: Any) -> None:
+    plan = plan_mend(ask())
+    with locked_run(plan.folder.parent), pytest.raises(OutputError, match="by process"):
+        draw_samples(plan, progress=lambda *_: None)
+    assert not plan.folder.exists()
 
 
 def test_samples_of_other_weights_lie_elsewhere(ask: Any, registry: Path) -> None:

@@ -150,6 +150,11 @@ class Renderer:
             np.array((*geom.color, 1.0), dtype=np.float32),
         )
         target.specular, target.shininess = SPECULAR, SHININESS
+        # what mjv_initGeom leaves alone: in a new scene, whatever the memory held before
+        target.category = self._mujoco.mjtCatBit.mjCAT_STATIC.value  # decor throws no shadow
+        target.objtype = self._mujoco.mjtObj.mjOBJ_UNKNOWN.value
+        target.objid = target.segid = -1
+        target.camdist = target.transparent = 0
         if hasattr(target, "castshadow"):
             target.castshadow = 1
 

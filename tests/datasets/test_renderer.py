@@ -109,6 +109,32 @@ def test_a_solid_throws_a_shadow_on_the_floor_and_the_floor_none_on_itself(rende
     assert np.nonzero(dark)[1].mean() > 32  # the light comes from the left
 
 
+def test_a_picture_does_not_depend_on_what_the_memory_held(renderer):
+    """MuJoCo does not clear the solids of a new scene, and mjv_initGeom leaves fields as they are.
+
+    One of them is the category, where 4 takes a solid its shadow: a scene made where a 4 had been
+    in memory gave other pictures than one made in a fresh process.
+    """
+    ball = Geom(kind="sphere", position=(0.0, 0.0, 0.4), size=(0.4,), color=RED)
+    frame = replace(
+        EMPTY,
+        geoms=tuple(replace(ball, position=(x, 0.0, 0.4)) for x in (-1.0, 0.0, 1.0)),
+        floor_color=(0.5, 0.5, 0.5),
+        camera_position=(0.0, -6.0, 6.0),
+        light_position=(-4.0, 0.0, 6.0),
+    )
+    slots = renderer._scene.geoms[:4]
+    fields = [name for name in dir(slots[0]) if isinstance(getattr(slots[0], name), (int, float))]
+    assert {"category", "objid", "transparent", "camdist"} <= set(fields)
+    pictures = []
+    for held in (0, 1, 2, 4, 99):
+        for slot in slots:
+            for name in fields:
+                setattr(slot, name, held)
+        pictures.append(renderer.render(frame))
+    assert all((picture == pictures[0]).all() for picture in pictures)
+
+
 def test_turns_are_about_the_fixed_axes_x_then_y_then_z():
     matrix = rotation_matrix((90.0, 0.0, 90.0))
     assert matrix @ (0, 1, 0) == pytest.approx((0, 0, 1))  # by x to z, where z leaves it

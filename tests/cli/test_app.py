@@ -137,6 +137,7 @@ class _Interrupting:
             os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("module", ["typer", "ebmcli.cli.app", "ebmcli.errors"])
 def test_ctrl_c_while_the_program_loads_is_quiet(module: str) -> None:
     program = (

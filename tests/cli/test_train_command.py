@@ -165,6 +165,7 @@ def wait_for(path: Path, *, seconds: float = 200) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_prints_a_command_that_goes_on(data: Path, registry: Path, tmp_path: Path) -> None:
     """A real process, a real signal, and the hint pasted into a real shell."""
     words = ["train", "color", "--data", str(data), "--registry", str(registry), *QUICK]

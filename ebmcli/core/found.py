@@ -7,7 +7,7 @@ from ebmcli.core.factors import N_FIELD_CELLS, Factor, Label, Things
 from ebmcli.core.fields import appearance_of, cell_nodes, floor_of, outcomes
 
 ENOUGH = 0.5  # probability from which on an object counts as found
-TOLERANCE = 0.2  # per coordinate, world units: found within it of where it is
+TOLERANCE = 0.2  # per coordinate, in the unit of places: found within it of where it is
 
 
 def found_objects(log_posterior: Tensor, factor: Factor) -> Things:

@@ -1,9 +1,9 @@
 """The recipe ``clutter``: one to five solids on a floor, each with its own shape, colour and place.
 
-World units, light, floor and camera are those of ``scenes``; the solids are smaller. How many there
-are is uniform; shapes, colours and sizes are uniform and independent. Places are uniform among the
-arrangements in which no solid hides much of another: all places of a picture are drawn again until
-every two keep the distance of :func:`apart`.
+Light, floor and camera are those of ``scenes``, on a larger field; the solids are smaller. How many
+there are is uniform; shapes, colours and sizes are uniform and independent. Places are uniform
+among the arrangements in which no solid hides much of another: all places of a picture are drawn
+again until every two keep the distance of :func:`apart`.
 """
 
 import math
@@ -27,6 +27,8 @@ FACTORS: dict[str, Factor] = {
         Factor(name="object", kind="objects", parts=PARTS, most=MOST),
     )
 }
+HALF_SIDE = 1.0  # world units, of the field
+FIELD_OF_VIEW = 12.2  # degrees; 1.5 world units to each side of the target
 ROUNDNESS = (24, 16)  # several small solids
 
 ASIDE = 1.05  # of the sum of two sizes, between centres side by side; below 1 cubes could meet
@@ -51,8 +53,11 @@ def frame(labels: Mapping[str, Label], rng: np.random.Generator) -> Frame:
     if not isinstance(things, list):
         raise TypeError("object is a list of solids")
     turns = rng.uniform(-scenes.MAX_TURN, scenes.MAX_TURN, size=MOST)
-    geoms = [scenes.solid(thing, float(turn)) for thing, turn in zip(things, turns, strict=False)]
-    return scenes.stage(tuple(geoms), rng)
+    geoms = tuple(
+        scenes.solid(thing, float(turn), half_side=HALF_SIDE)
+        for thing, turn in zip(things, turns, strict=False)
+    )
+    return scenes.stage(geoms, rng, field_of_view=FIELD_OF_VIEW)
 
 
 def apart(

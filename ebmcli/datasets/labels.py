@@ -18,7 +18,7 @@ from ebmcli.core.statements import resolve, usage
 from ebmcli.datasets.recipes import Recipe
 from ebmcli.errors import ConfigError, UnknownNameError
 
-PLACE_TOLERANCE = 0.2  # per coordinate, world units
+PLACE_TOLERANCE = 0.2  # per coordinate, half sides of the field
 MAX_DRAWS = 1000  # per image, before a held-out expression counts as true of everything
 MAX_GRID = 1000  # points per axis; chosen
 

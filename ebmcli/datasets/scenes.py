@@ -1,8 +1,9 @@
 """The recipe ``scenes``: one solid on a floor, of a shape, colour, position and size.
 
 World units: x to the right of the picture, y away from the camera and so up in the picture, z up.
-``position=(0.4,-0.2)`` is right of the middle and a little below it. The picture shows the
-whole square [-1, 1]^2 with room for the largest solid on its edge.
+Positions count half sides of the square field on which solids stand: ``position=(0.4,-0.2)`` is
+right of the middle and a little below it, (1, 1) the far right corner. The picture shows the whole
+field with room for the largest solid on its edge.
 
 Every factor is drawn uniformly and independently. Light, floor tint, camera height and the turn of
 the solid vary mildly and are not labelled.
@@ -34,10 +35,11 @@ FACTORS: dict[str, Factor] = {
     for factor in (
         Factor(name="shape", kind="categorical", names=("cube", "sphere", "cylinder")),
         Factor(name="color", kind="categorical", names=tuple(COLORS)),
-        Factor(name="position", kind="position", low=-1.0, high=1.0, unit="world units"),
+        Factor(name="position", kind="position", low=-1.0, high=1.0, unit="half sides"),
         Factor(name="size", kind="scalar", low=0.3, high=0.6, unit="world units"),
     )
 }
+HALF_SIDE = 0.65  # world units, of the field; chosen: solids fill a large part of the picture
 ROUNDNESS = (32, 24)  # one large solid
 
 KINDS: dict[str, GeomKind] = {"cube": "box", "sphere": "sphere", "cylinder": "cylinder"}
@@ -46,7 +48,7 @@ MAX_TURN = 30.0  # degrees, of the solid about its upright axis
 CAMERA_DISTANCE = 14.0  # world units; far and narrow, so that places far and near look alike
 ELEVATION = (44.0, 52.0)  # degrees of the camera above the floor
 TARGET = (0.0, 0.0, 0.42)  # the middle of the picture
-FIELD_OF_VIEW = 14.4  # degrees
+FIELD_OF_VIEW = 11.5  # degrees; 1.41 world units to each side of the target
 FLOOR_GREY = (0.24, 0.34)  # intensity
 FLOOR_TINT = 0.02  # half-range per channel
 LIGHT_STRENGTH = (0.55, 0.65)  # intensity
@@ -73,10 +75,10 @@ def draw(rng: np.random.Generator) -> dict[str, Value]:
 def frame(labels: Mapping[str, Value], rng: np.random.Generator) -> Frame:
     """The picture of a scene; ``rng`` draws only what is not labelled."""
     turn = float(rng.uniform(-MAX_TURN, MAX_TURN))
-    return stage((solid(labels, turn),), rng)
+    return stage((solid(labels, turn, half_side=HALF_SIDE),), rng, field_of_view=FIELD_OF_VIEW)
 
 
-def stage(geoms: tuple[Geom, ...], rng: np.random.Generator) -> Frame:
+def stage(geoms: tuple[Geom, ...], rng: np.random.Generator, *, field_of_view: float) -> Frame:
     """Solids on the floor; ``rng`` draws camera height, floor and light."""
     elevation = math.radians(float(rng.uniform(*ELEVATION)))
     grey = rng.uniform(*FLOOR_GREY) + rng.uniform(-FLOOR_TINT, FLOOR_TINT, size=3)
@@ -93,7 +95,7 @@ def stage(geoms: tuple[Geom, ...], rng: np.random.Generator) -> Frame:
             TARGET[2] + CAMERA_DISTANCE * math.sin(elevation),
         ),
         camera_target=TARGET,
-        field_of_view=FIELD_OF_VIEW,
+        field_of_view=field_of_view,
         light_position=(float(shift[0]), float(shift[1]) - 1.5, LIGHT_HEIGHT),
         light_target=(0.0, 0.0, 0.0),
         light_color=_vector(light),
@@ -101,12 +103,12 @@ def stage(geoms: tuple[Geom, ...], rng: np.random.Generator) -> Frame:
     )
 
 
-def solid(labels: Mapping[str, Value], turn: float) -> Geom:
-    """One solid, standing on the floor, turned by degrees about its upright axis."""
+def solid(labels: Mapping[str, Value], turn: float, *, half_side: float) -> Geom:
+    """One solid on a field of this half side, turned by degrees about its upright axis."""
     shape, color, place, size = (labels[name] for name in FACTORS)
     if not isinstance(place, tuple) or not isinstance(size, float):
         raise TypeError("position is a pair, size a number")
-    x, y = place
+    x, y = (half_side * part for part in place)
     half = size if shape == "sphere" else EDGE * size
     sizes = {"cube": (half, half, half), "sphere": (half,), "cylinder": (half, half)}
     return Geom(

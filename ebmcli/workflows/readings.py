@@ -281,7 +281,7 @@ def position_extent(space: str, factor: Factor) -> tuple[float, float, float, fl
     """
     if not space.startswith("scenes-"):
         return (0.0, 0.0, 1.0, 1.0)
-    reach = factor.high + factor.spacing / 2
+    reach = scenes.HALF_SIDE * (factor.high + factor.spacing / 2)
     half = scenes.CAMERA_DISTANCE * math.tan(math.radians(scenes.FIELD_OF_VIEW / 2))
     across = 0.5 * reach / half
     upwards = across * math.sin(math.radians(sum(scenes.ELEVATION) / 2))

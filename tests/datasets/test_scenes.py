@@ -69,8 +69,8 @@ def test_x_moves_right_and_y_moves_up(renderer, x, y):
     row, column = (axis.mean() for axis in np.nonzero(solid(picture(renderer, position=(x, y)))))
     middle_row, middle_column = (a.mean() for a in np.nonzero(solid(picture(renderer))))
     assert (middle_row, middle_column) == pytest.approx((31.5, 31.5), abs=2)
-    assert column - middle_column == pytest.approx(18 * x, abs=2.5)  # about 18 pixels a unit
-    assert middle_row - row == pytest.approx(13.5 * y, abs=3)  # foreshortened
+    assert column - middle_column == pytest.approx(14.8 * x, abs=2)  # pixels of half a side
+    assert middle_row - row == pytest.approx(11 * y, abs=2.5)  # foreshortened
 
 
 @pytest.mark.parametrize("shape", FACTORS["shape"].names)
@@ -83,7 +83,7 @@ def test_a_larger_size_covers_more_pixels(renderer, shape):
 
 @pytest.mark.parametrize("shape", FACTORS["shape"].names)
 def test_the_largest_solid_stays_inside_the_picture(renderer, shape):
-    """A cube's corner, turned outwards, may lose two pixels of its width of 25."""
+    """A cube's corner, turned outwards, may lose two pixels of its width of 32."""
     for seed, place in enumerate([(-1, -1), (1, -1), (-1, 1), (1, 1)] * 2):
         mask = solid(picture(renderer, seed, shape=shape, size=0.6, position=place))
         assert mask.any()

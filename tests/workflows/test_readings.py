@@ -125,14 +125,15 @@ def test_maps_need_a_place(tmp_path: Path) -> None:
 
 
 def test_a_map_lies_where_the_camera_shows_the_floor() -> None:
-    """The edges of the floor's square [-1, 1]^2, projected by hand at the mean elevation."""
+    """The edges of the field, projected by hand at the mean elevation."""
     left, top, right, bottom = position_extent("scenes-64", PLACE)
     elevation = math.radians(sum(scenes.ELEVATION) / 2)
     half = math.tan(math.radians(scenes.FIELD_OF_VIEW / 2))
     node = (right - left) / 17  # the map reaches half a node beyond the outermost ones
-    for x, edge in ((-1.0, left + node / 2), (1.0, right - node / 2)):
+    side = scenes.HALF_SIDE
+    for x, edge in ((-side, left + node / 2), (side, right - node / 2)):
         assert edge == pytest.approx(0.5 + 0.5 * x / (scenes.CAMERA_DISTANCE * half), abs=1e-9)
-    for y, edge in ((1.0, top), (-1.0, bottom)):
+    for y, edge in ((side, top), (-side, bottom)):
         depth = scenes.CAMERA_DISTANCE + y * math.cos(elevation)
         exact = 0.5 - 0.5 * y * math.sin(elevation) / (depth * half)
         assert edge == pytest.approx(exact, abs=0.03)  # perspective, and half a node

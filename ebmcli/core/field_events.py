@@ -37,7 +37,7 @@ def field_log_probs(table: FieldTable, log_posterior: Tensor, log_prior: Tensor)
         log_q = torch.log_softmax(prior + table.weight * (log_q - prior), dim=2)
     log_shares = _log_shares(table, log_q.dtype, log_q.device)
     cells = torch.logsumexp(log_q[:, None] + log_shares, dim=3)  # log r_g(S), (B, 2^L, G)
-    return log_union(cells)[:, [number_of(truth) for truth in table.truths]]
+    return log_union(cells).index_select(1, _rows(table, log_q.device))
 
 
 def log_union(log_sets: Tensor) -> Tensor:
@@ -57,8 +57,9 @@ def log_union(log_sets: Tensor) -> Tensor:
         first, second = log_sets[:, :, 0::2], log_sets[:, :, 1::2]
         united = []
         for number in range(n_sets):
-            left, right = _pairs(number)
-            united.append(torch.logsumexp(first[:, left] + second[:, right], dim=1))
+            left, right = _pairs(number, log_sets.device)
+            both = first.index_select(1, left) + second.index_select(1, right)
+            united.append(torch.logsumexp(both, dim=1))
         log_sets = torch.stack(united, dim=1)
     return log_sets[:, :, 0]
 
@@ -66,16 +67,23 @@ def log_union(log_sets: Tensor) -> Tensor:
 def _nothing(like: Tensor) -> Tensor:
     """The set that is certainly empty, (B, 2^L, 1)."""
     empty = torch.full_like(like[:, :, :1], NEVER)
-    empty[:, 0] = 0.0
+    empty[:, 0].fill_(0.0)  # a number set by index would be a tensor of the CPU
     return empty
 
 
 @lru_cache(maxsize=64)
-def _pairs(number: int) -> tuple[list[int], list[int]]:
+def _rows(table: FieldTable, device: torch.device) -> Tensor:
+    """The sets that are the outcomes of a table, (T,)."""
+    return torch.tensor([number_of(truth) for truth in table.truths], device=device)
+
+
+@lru_cache(maxsize=256)
+def _pairs(number: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """All pairs of sets whose union is a set: 3^(its size)."""
     subsets = [s for s in range(number + 1) if s | number == number]
     pairs = [(a, b) for a in subsets for b in subsets if a | b == number]
-    return [a for a, _ in pairs], [b for _, b in pairs]
+    first, second = torch.tensor(pairs, device=device).unbind(1)
+    return first, second
 
 
 @lru_cache(maxsize=64)

@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ebmcli.core.convolution import Convolution
 from ebmcli.core.factors import N_FIELD_CELLS
 from ebmcli.core.networks import ResidualBlock, Trunk, TrunkConfig
 
 N_BLOCKS = 2  # residual blocks on the floor; chosen: each cell sees four cells to every side
-REACH = (0.57, 0.42)  # of half the picture: what the square [-1, 1]^2 of ``scenes`` covers
+REACH = (0.67, 0.50)  # of half the picture: what the field of ``clutter`` covers
 
 
 class FieldNetwork(nn.Module):
@@ -28,11 +29,11 @@ class FieldNetwork(nn.Module):
     def __init__(self, config: TrunkConfig, *, n_outcomes: int, n_channels: int = 6) -> None:
         super().__init__()
         self.trunk = Trunk(config, n_channels=n_channels)
-        self.readers = nn.ModuleList(nn.Conv2d(width, config.head, 1) for width in config.widths)
+        self.readers = nn.ModuleList(Convolution(width, config.head, 1) for width in config.widths)
         self.blocks = nn.ModuleList(
             ResidualBlock(config.head, config.embedding) for _ in range(N_BLOCKS)
         )
-        self.last = nn.Conv2d(config.head, n_outcomes, 1)
+        self.last = Convolution(config.head, n_outcomes, 1)
         self.middle = nn.Parameter(torch.zeros(2))
         self.reach = nn.Parameter(torch.tensor(REACH))
         self.register_buffer("nodes", line(N_FIELD_CELLS), persistent=False)
@@ -55,9 +56,9 @@ class FieldNetwork(nn.Module):
         return torch.einsum("bcrs,is,jr->bcij", features, across, along)
 
 
-def line(n: int) -> Tensor:
+def line(n: int, *, device: torch.device | None = None) -> Tensor:
     """The middles of n equal parts of [-1, 1]."""
-    return (torch.arange(n) + 0.5) / n * 2 - 1
+    return (torch.arange(n, device=device) + 0.5) / n * 2 - 1
 
 
 def interpolation(places: Tensor, n: int) -> Tensor:
@@ -66,5 +67,6 @@ def interpolation(places: Tensor, n: int) -> Tensor:
     Between two middles the weights sum to 1; half a part outside of the last they are 1/2, and
     further outside they fade to 0.
     """
-    distance = (places[:, None] - line(n).to(places)).abs()
+    middles = line(n, device=places.device).to(places.dtype)
+    distance = (places[:, None] - middles).abs()
     return (1 - distance * n / 2).clamp_min(0)

@@ -65,13 +65,14 @@ def random_hues(x: Tensor, *, share: float, generator: Generator) -> Tensor:
     Args:
         x: Clean images (B, 3, S, S) in [-1, 1].
         share: In [0, 1].
-        generator: On the CPU.
+        generator: On any device; what is drawn follows it.
     """
     if share == 0:
         return x
-    changed, grey = torch.rand(2, len(x), generator=generator)
-    turn = 6 * torch.rand(len(x), generator=generator)
+    place = generator.device
+    changed, grey = torch.rand(2, len(x), generator=generator, device=place)
+    turn = 6 * torch.rand(len(x), generator=generator, device=place)
     chosen = changed < share
-    turn = torch.where(chosen, turn, torch.zeros(()))
-    chroma = torch.where(chosen & (grey < GREY_RATE), torch.zeros(()), torch.ones(()))
+    turn = turn * chosen
+    chroma = 1.0 - (chosen & (grey < GREY_RATE)).float()
     return turn_hues(x, turn.to(x.device), chroma.to(x.device))

@@ -25,13 +25,22 @@ class TrainingImages:
 
     def draw(self, n: int, *, generator: Generator) -> tuple[Tensor, Tensor]:
         """n images (n, 3, S, S) in [-1, 1], drawn with replacement, and their labels."""
-        return self.take(torch.randint(len(self.images), (n,), generator=generator))
+        place = generator.device
+        index = torch.randint(len(self), (n,), generator=generator, device=place)
+        return self.take(index)
 
     def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Chosen images (n, 3, S, S) in [-1, 1] and their labels (empty for a base)."""
+        index = index.to(self.images.device)
         x = to_intensity(self.images[index]).to(self.device)
         labels = torch.empty(0) if self.labels is None else self.labels[index]
         return x, labels.to(self.device)
+
+    def settle(self) -> None:
+        """Bring all images and labels to the device, so that drawing a batch moves nothing."""
+        self.images = self.images.to(self.device)
+        if self.labels is not None:
+            self.labels = self.labels.to(self.device)
 
     def take_last(self, n: int) -> "TrainingImages":
         """The last n images, or all if there are fewer."""

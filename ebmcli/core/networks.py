@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ebmcli.core.convolution import Convolution
 from ebmcli.errors import ConfigError
 
 N_PICTURE = 3  # channels of a picture
@@ -72,8 +73,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, width: int, embedding: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.first = Convolution(width, width, 3, padding=1)
+        self.second = Convolution(width, width, 3, padding=1)
         self.film = nn.Linear(embedding, 2 * width)
         self.scale = nn.Parameter(torch.tensor(0.3))  # measured: trains without normalisation
         nn.init.zeros_(self.film.weight)
@@ -107,13 +108,13 @@ class Trunk(nn.Module):
             nn.Linear(64, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
         )
         n_folded = n_channels * config.unshuffle**2 + 2
-        self.stem = nn.Conv2d(n_folded, widths[0], 3, padding=1)
+        self.stem = Convolution(n_folded, widths[0], 3, padding=1)
         self.stages = nn.ModuleList(
             nn.ModuleList(ResidualBlock(width, embedding) for _ in range(depth))
             for width, depth in zip(widths, config.depths, strict=True)
         )
         self.downs = nn.ModuleList(
-            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in itertools.pairwise(widths)
+            Convolution(a, b, 3, stride=2, padding=1) for a, b in itertools.pairwise(widths)
         )
         line = torch.linspace(-1, 1, config.size // config.unshuffle)
         grid = torch.stack(torch.meshgrid(line, line, indexing="ij"))[None]
@@ -154,12 +155,12 @@ class Decoder(nn.Module):
         super().__init__()
         self.unshuffle = config.unshuffle
         upward = config.widths[::-1]  # coarsest first
-        self.ups = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise(upward))
+        self.ups = nn.ModuleList(Convolution(a, b, 1) for a, b in itertools.pairwise(upward))
         self.stages = nn.ModuleList(
             nn.ModuleList(ResidualBlock(width, config.embedding) for _ in range(config.decoder))
             for width in upward[1:]
         )
-        self.last = nn.Conv2d(upward[-1], n_channels * config.unshuffle**2, 3, padding=1)
+        self.last = Convolution(upward[-1], n_channels * config.unshuffle**2, 3, padding=1)
         with torch.no_grad():
             for parameter in self.last.parameters():
                 parameter.zero_()
@@ -221,9 +222,9 @@ class RatioNetwork(nn.Module):
     def __init__(self, config: TrunkConfig) -> None:
         super().__init__()
         width = N_RATIO
-        self.reads = nn.ModuleList(nn.Conv2d(w, width, 1) for w in config.widths)
+        self.reads = nn.ModuleList(Convolution(w, width, 1) for w in config.widths)
         self.films = nn.ModuleList(nn.Linear(config.embedding, 2 * width) for _ in config.widths)
-        self.maps = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in config.widths)
+        self.maps = nn.ModuleList(Convolution(width, width, 3, padding=1) for _ in config.widths)
         last = nn.Linear(2 * width, 1)
         with torch.no_grad():
             last.weight.zero_()  # features can be large: start where nothing is known

@@ -16,14 +16,16 @@ SIGMA_MIN, SIGMA_MAX = 0.02, 10.0  # intensity; ends of the range trained and sa
 
 def draw_noise_levels(n: int, *, generator: Generator) -> Tensor:
     """Draw sigma (n,): ln sigma ~ N(LOG_SIGMA_MEAN, LOG_SIGMA_SCALE^2), cut to the range."""
-    logs = LOG_SIGMA_MEAN + LOG_SIGMA_SCALE * torch.randn(n, generator=generator)
+    logs = LOG_SIGMA_MEAN + LOG_SIGMA_SCALE * torch.randn(
+        n, generator=generator, device=generator.device
+    )
     return logs.clamp(math.log(SIGMA_MIN), math.log(SIGMA_MAX)).exp()
 
 
 def add_noise(images: Tensor, sigma: Tensor, *, generator: Generator) -> Tensor:
     """x = x0 + sigma n for images (B, C, H, W) and levels (B,)."""
-    noise = torch.randn(images.shape, generator=generator).to(images.device)
-    return images + sigma[:, None, None, None] * noise
+    noise = torch.randn(images.shape, generator=generator, device=generator.device)
+    return images + sigma[:, None, None, None] * noise.to(images.device)
 
 
 def denoising_loss(denoised: Tensor, images: Tensor, scale: Tensor) -> Tensor:

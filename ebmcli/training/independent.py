@@ -11,7 +11,7 @@ from ebmcli.core.images import TrainingImages
 from ebmcli.core.independence import cross_entropy_given, pair_log_ratio, pair_shares
 from ebmcli.core.objective import add_noise, denoising_loss, draw_noise_levels
 from ebmcli.core.union import Base
-from ebmcli.training.loop import Losses, Objective
+from ebmcli.training.gradients import Losses, Objective
 from ebmcli.training.objectives import ObjectiveConfig, spread_noise_levels
 
 Ratio = Callable[[Tensor, Tensor], Tensor]  # x, sigma -> log p(x | s, c) / p(x) of a batch, (B,)
@@ -50,12 +50,13 @@ def independent_objective(
     if images.labels is None:
         raise ValueError("independent_objective needs labels")
     log_shares = pair_shares(
-        images.labels,
+        images.labels.cpu(),
         partner.labels,
         n_cells=concept.factor.n_cells,
         n_others=partner.concept.factor.n_cells,
     ).to(images.device)
-    both = torch.stack([images.labels.long(), partner.labels.long()], dim=1)
+    place = images.labels.device
+    both = torch.stack([images.labels.long(), partner.labels.to(place).long()], dim=1)
     pairs = TrainingImages(images.images, both, device=images.device)
 
     def objective(generator: Generator) -> Losses:

@@ -3,11 +3,11 @@
 The whole state of a run (weights, average, optimiser, random source, step) is in a
 :class:`TrainingState`, so that a resumed run equals the uninterrupted one bit for bit on the same
 machine: batches and noise are drawn from the state's generator, and the learning rate depends on
-the step alone.
+the step alone. (On a GPU as far as its sums have an order of their own.)
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,9 +15,7 @@ from torch import Generator, Tensor, nn
 
 from ebmcli.errors import ConfigError, DivergedError
 from ebmcli.training.ema import ema_decay, update_average
-
-Losses = dict[str, Tensor]  # scalars by name; "loss" is minimised, the others are reported
-Objective = Callable[[Generator], Losses]
+from ebmcli.training.gradients import Objective, gradients_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,13 +63,16 @@ class TrainingState:
         kept, named = network.state_dict(), dict(network.named_buffers())
         self.buffers = {name: named[name] for name in kept if name in named}
         self.average = [p.detach().clone() for p in self.parameters]
+        device = self.parameters[0].device if self.parameters else torch.device("cpu")
+        on_gpu = device.type == "cuda"
         self.optimizer = torch.optim.AdamW(
             self.parameters,
             lr=config.learning_rate,
             betas=(0.9, 0.99),
             weight_decay=config.weight_decay,
+            fused=on_gpu,
         )
-        self.generator = Generator().manual_seed(seed)
+        self.generator = Generator(device if on_gpu else "cpu").manual_seed(seed)
         self.step = 0
         self.seconds = 0.0
 
@@ -114,8 +115,8 @@ class TrainingState:
 
 def _like(value: Tensor, parameter: Tensor) -> Tensor:
     """A moment estimate in the memory layout and on the device of its parameter."""
-    if value.shape != parameter.shape:
-        return value
+    if value.shape != parameter.shape:  # the count of updates, which a fused update has beside it
+        return value.to(parameter.device) if parameter.device.type == "cuda" else value
     return torch.empty_like(parameter).copy_(value)
 
 
@@ -133,13 +134,12 @@ def training_run(
     Raises:
         DivergedError: the loss or its gradient is not finite; the weights are left as before.
     """
+    gradients = gradients_of(objective, state.parameters, state.generator)
     while state.step < config.n_steps:
         rate = learning_rate(state.step, config)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
-        losses = objective(state.generator)
-        state.optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()  # type: ignore[no-untyped-call]  # torch has no type for it
+        losses = gradients()
         norm = float(_clip(state.parameters, config.gradient_clip))
         values = {name: float(value.detach()) for name, value in losses.items()}
         if not math.isfinite(norm) or not math.isfinite(values["loss"]):

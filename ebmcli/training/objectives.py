@@ -2,7 +2,7 @@
 
 Notation: x0 clean images, x = x0 + sigma n, D the denoiser of an energy, r its scale, t (B, K)
 cell weights of the labels, q the posterior. Every objective draws its own batch, noise levels and
-noise from the generator it is given.
+noise from the generator it is given, on the generator's device.
 """
 
 import math
@@ -27,7 +27,7 @@ from ebmcli.core.objective import (
 from ebmcli.core.targets import cell_weights
 from ebmcli.core.union import Base
 from ebmcli.errors import ConfigError
-from ebmcli.training.loop import Losses, Objective
+from ebmcli.training.gradients import Losses, Objective
 
 MIRRORED = 0.5  # share of pictures that a residual sees mirrored
 
@@ -189,7 +189,8 @@ def _draw_with_dropout(
 ) -> tuple[Tensor, Tensor]:
     """Images and their cell weights, zero where the label is dropped."""
     x0, labels = _drawn(images, n, config.hue_share, generator)
-    kept = torch.rand(n, generator=generator).to(x0.device) >= config.label_dropout
+    uniform = torch.rand(n, generator=generator, device=generator.device).to(x0.device)
+    kept = uniform >= config.label_dropout
     return x0, cell_weights(concept.factor, labels) * kept[:, None]
 
 
@@ -207,7 +208,8 @@ def residual_objective(
     def objective(generator: Generator) -> Losses:
         parts = [part.draw(batch_size, generator=generator)[0] for part in (images, own)]
         x0 = torch.cat(parts)
-        mirrored = torch.rand(len(x0), generator=generator).to(x0.device) < MIRRORED
+        uniform = torch.rand(len(x0), generator=generator, device=generator.device)
+        mirrored = uniform.to(x0.device) < MIRRORED
         x0 = torch.where(mirrored[:, None, None, None], x0.flip(3), x0)
         sigma = spread_noise_levels(batch_size, generator=generator).repeat(2).to(x0.device)
         ratio = base.log_ratio(add_noise(x0, sigma, generator=generator), sigma)
@@ -221,4 +223,5 @@ def residual_objective(
 def spread_noise_levels(n: int, *, generator: Generator) -> Tensor:
     """sigma (n,), ln sigma uniform over the range: a posterior is asked at every level alike."""
     low, high = math.log(SIGMA_MIN), math.log(SIGMA_MAX)
-    return (low + (high - low) * torch.rand(n, generator=generator)).exp()
+    uniform = torch.rand(n, generator=generator, device=generator.device)
+    return (low + (high - low) * uniform).exp()

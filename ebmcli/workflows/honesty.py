@@ -16,6 +16,7 @@ from ebmcli.core.concepts import PosteriorConcept
 from ebmcli.core.energy import NoisyEnergy
 from ebmcli.core.gaussian import GaussianEnergy
 from ebmcli.core.images import to_bytes
+from ebmcli.core.replay import replayed
 from ebmcli.core.samplers import SeededNoise, annealed_chain, noise_levels
 from ebmcli.core.union import Base, UnionEnergy
 from ebmcli.evaluation.truth import PRESENT
@@ -51,7 +52,7 @@ def object_share(
     if not any(record.space == space for record in registry.judges.values()):
         return None
     judge = load_judge(registry, space)
-    shares = {}
+    shares, energy = {}, replayed(energy)
     for index, n_corrector in enumerate(correctors):
         parts = []
         for start in range(seed, seed + n, BATCH):

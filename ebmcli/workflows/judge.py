@@ -17,8 +17,8 @@ from ebmcli.evaluation.negatives import empty_floors, without_object
 from ebmcli.evaluation.truth import PRESENT, tolerance_of
 from ebmcli.registry import Record, read_registry
 from ebmcli.registry.schema import check_name
+from ebmcli.training.gradients import Losses
 from ebmcli.training.loop import (
-    Losses,
     StepReport,
     TrainingConfig,
     TrainingState,

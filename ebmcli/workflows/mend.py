@@ -28,7 +28,7 @@ from ebmcli.training.loop import StepReport, TrainingConfig, TrainingState, trai
 from ebmcli.training.objectives import residual_objective
 from ebmcli.workflows.builders import held_out_numbers
 from ebmcli.workflows.device import resolve_device, resolve_precision
-from ebmcli.workflows.finished import mean_reading
+from ebmcli.workflows.finished import ODD, mean_reading
 from ebmcli.workflows.honesty import object_share
 from ebmcli.workflows.keeping import keep_trained
 from ebmcli.workflows.loading import load_base
@@ -42,7 +42,6 @@ MIN_SAMPLES = 64
 HELD_OUT = 8  # one of so many samples judges the residual; chosen
 LEARNING_RATE = 5e-4
 N_REAL = 1000  # held-out pictures that say what a real one looks like
-ODD = 0.05  # share of real pictures that look less real than any that is kept; chosen
 BATCH = 32  # of data, and as many samples
 
 
@@ -192,6 +191,8 @@ def learn(
     base.residual = residual.to(images.device)
     base.autocast = resolve_precision("auto", images.device)
     config = TrainingConfig(n_steps=request.steps, learning_rate=LEARNING_RATE, batch_size=BATCH)
+    if images.device.type == "cuda":
+        own.settle()
     state = TrainingState(base.residual, config, seed=request.seed)
     objective = residual_objective(base, images, own, batch_size=BATCH)
     for update in training_run(state, objective, config):

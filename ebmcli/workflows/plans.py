@@ -124,7 +124,9 @@ def _plan(request: TrainRequest, *, kind: str, method: str) -> Plan:
     base = _base(request, registry, info.space) if kind == "concept" else None
     if request.start is not None:
         registry.get("base" if kind == "base" else "concept", request.start)
-    settings = changed(default_settings(method, size=info.size), request.assignments)
+    device = resolve_device(request.device)
+    defaults = default_settings(method, size=info.size, on_gpu=device.type == "cuda")
+    settings = changed(defaults, request.assignments)
     if method == "posterior" and settings.trunk.decoder:
         hint = "leave it out, or train a base or by --method conditional"
         raise ConfigError("a posterior has no decoder: it draws nothing by itself", hint=hint)
@@ -147,7 +149,7 @@ def _plan(request: TrainRequest, *, kind: str, method: str) -> Plan:
         settings=settings,
         folder=folder / "runs" / (f"base-{request.name}" if kind == "base" else request.name),
         weights=folder / file,
-        device=resolve_device(request.device),
+        device=device,
         resting=tuple(c.name for c in registry.resting_on(request.name)) if kind == "base" else (),
     )
 
@@ -259,6 +261,7 @@ def resume_command(plan: Plan) -> str:
     words += ["--independent-of", other] if other else []
     words += ["--to", ",".join(request.to)] if request.to else []
     words += ["--seed", str(request.seed)] if request.seed else []
-    words += ["--device", request.device] if request.device != "auto" else []
+    asked = request.device != "auto" or plan.device.type != "cpu"
+    words += ["--device", str(plan.device)] if asked else []
     words += ["--registry", str(request.registry), "--resume"]
     return shlex.join(words + (["--overwrite"] if request.overwrite else []))

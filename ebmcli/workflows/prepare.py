@@ -118,7 +118,23 @@ def load_images(
     if factor is not None:
         labels = torch.from_numpy(read_labels(info.path, factor.name, 0, info.n_images))
     held = min(2000, max(64, info.n_images // 20), info.n_images // 2)
-    return TrainingImages(images, labels, device=device).split(held)
+    loaded = TrainingImages(images, labels, device=device)
+    if device.type == "cuda":
+        _settle(loaded, info)
+    return loaded.split(held)
+
+
+def _settle(images: TrainingImages, info: DatasetInfo) -> None:
+    """Bring a whole dataset to a GPU, where graphs draw from it.
+
+    Raises:
+        ConfigError: It would leave less than half of the free memory.
+    """
+    free, _ = torch.cuda.mem_get_info(images.device)
+    if images.images.nbytes > free // 2:
+        problem = f"{info.path} has {images.images.nbytes / 1e9:.1f} GB, the GPU {free / 1e9:.1f}"
+        raise ConfigError(f"{problem} free", hint="take fewer or smaller pictures, or --device cpu")
+    images.settle()
 
 
 def start_from(network: nn.Module, registry: Registry, plan: Plan) -> None:
@@ -196,6 +212,10 @@ def _resumed(plan: Plan, registry: Registry) -> tuple[Run, Plan]:
         if begun_with != plan.to_dict()[key]:
             problem = f"the run was started with another {key}: {begun_with}"
             raise ConfigError(problem, hint="give the same options, or --restart")
+    place = torch.device(run.config.get("device", plan.device))  # absent in older runs
+    if (place.type == "cuda") != (plan.device.type == "cuda"):
+        problem = f"the run was begun on {place}, and its random numbers are those of {place.type}"
+        raise ConfigError(problem, hint=f"add --device {place}, or start again: --restart")
     begun_on = run.config["history"].get("base")  # absent in runs of older versions
     if plan.base is not None and begun_on not in (None, registry.get("base", plan.base).sha256):
         problem = f"the base {plan.base} was replaced since the run was started"

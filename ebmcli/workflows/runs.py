@@ -24,8 +24,8 @@ from ebmcli.errors import (
     InterruptedRun,
     OutputExistsError,
 )
+from ebmcli.training.gradients import Objective
 from ebmcli.training.loop import (
-    Objective,
     StepReport,
     TrainingConfig,
     TrainingState,

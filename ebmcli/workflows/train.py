@@ -14,10 +14,10 @@ from ebmcli.core.gaussian import GaussianEnergy
 from ebmcli.core.images import TrainingImages
 from ebmcli.core.networks import parameter_count
 from ebmcli.core.union import Base
-from ebmcli.errors import InterruptedRun
+from ebmcli.errors import DivergedError, InterruptedRun
 from ebmcli.registry import Record, read_registry
 from ebmcli.registry.lock import locked_run
-from ebmcli.training.loop import Objective, StepReport, TrainingState
+from ebmcli.training.loop import StepReport, TrainingState, training_run
 from ebmcli.workflows.builders import held_out_numbers
 from ebmcli.workflows.honesty import object_share, unconditional_or_one_value
 from ebmcli.workflows.keeping import keep_trained
@@ -30,6 +30,7 @@ from ebmcli.workflows.runs import Run, open_run, refuse_missing, save_config, tr
 DEFAULT_MINUTES = {"base": 30.0, "concept": 8.0}  # chosen: what a laptop can spare
 N_DRAWN = 64  # pictures per number of corrector steps in the honest test; chosen
 WARM_UP_UPDATES, TIMED_UPDATES = 3, 8
+UNMOVED = 1e-9  # a rate at which timed updates change nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,25 +94,16 @@ def steps_in(
 ) -> int:
     """Updates that fit into some minutes on this machine, from a few timed ones."""
     built = build(plan, images, base, autocast=autocast)
-    config = plan.settings.training
+    n_timed = WARM_UP_UPDATES + TIMED_UPDATES
+    config = replace(plan.settings.training, n_steps=n_timed, learning_rate=UNMOVED)
     state = TrainingState(built.network, config, seed=plan.request.seed)
-    for _ in range(WARM_UP_UPDATES):
-        _update(state, built.objective)
-    start = time.perf_counter()
-    for _ in range(TIMED_UPDATES):
-        _update(state, built.objective)
-    seconds = (time.perf_counter() - start) / TIMED_UPDATES
+    try:
+        times = [time.perf_counter() for _ in training_run(state, built.objective, config)]
+    except DivergedError as error:
+        hint = "look at the pictures and labels: ebm dataset show; or lower the learning rate"
+        raise DivergedError(f"{error.problem}, before anything moved", hint=hint) from error
+    seconds = (times[-1] - times[WARM_UP_UPDATES - 1]) / TIMED_UPDATES
     return max(1, round(60 * minutes / seconds))
-
-
-def _update(state: TrainingState, objective: Objective) -> None:
-    """One update whose only use is its duration."""
-    losses = objective(state.generator)
-    state.optimizer.zero_grad(set_to_none=True)
-    losses["loss"].backward()  # type: ignore[no-untyped-call]  # torch has no type for it
-    for group in state.optimizer.param_groups:
-        group["lr"] = 0.0
-    state.optimizer.step()
 
 
 def finished(

@@ -19,6 +19,7 @@ from torch import Tensor
 from ebmcli.checkpoint import read_header
 from ebmcli.core.bennett import bennett_log_ratio, level_gaps
 from ebmcli.core.gaussian import GaussianEnergy
+from ebmcli.core.replay import replayed
 from ebmcli.core.samplers import SeededNoise, annealed_chain, noise_levels
 from ebmcli.core.union import Base, UnionEnergy
 from ebmcli.errors import ConfigError, DivergedError, OutputExistsError, UsageError
@@ -250,7 +251,12 @@ def level_states(
     """Chains of a base as they arrive at each noise level: (B, 3, S, S) for each of ``sigmas``."""
     x = base.gaussian.noised_sample(noise.draw().to(device), sigmas[0])
     chain = annealed_chain(
-        base.energy, x, sigmas, noise, n_corrector=N_CORRECTOR["auto"], corrector_from=CORRECT_FROM
+        replayed(base.energy),
+        x,
+        sigmas,
+        noise,
+        n_corrector=N_CORRECTOR["auto"],
+        corrector_from=CORRECT_FROM,
     )
     yield x
     for _, state in zip(sigmas[1:], chain, strict=False):  # the last step is not needed

@@ -11,9 +11,8 @@ from torch import Generator, Tensor, nn
 
 from ebmcli.errors import ConfigError, DivergedError
 from ebmcli.training.ema import ema_decay
+from ebmcli.training.gradients import Losses, Objective
 from ebmcli.training.loop import (
-    Losses,
-    Objective,
     TrainingConfig,
     TrainingState,
     learning_rate,

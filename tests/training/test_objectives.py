@@ -18,7 +18,7 @@ from ebmcli.core.objective import (
 )
 from ebmcli.core.targets import cell_weights
 from ebmcli.errors import ConfigError
-from ebmcli.training.loop import Objective
+from ebmcli.training.gradients import Objective
 from ebmcli.training.objectives import (
     ObjectiveConfig,
     base_objective,

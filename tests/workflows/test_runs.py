@@ -24,7 +24,8 @@ from ebmcli.errors import (
     InterruptedRun,
     OutputExistsError,
 )
-from ebmcli.training.loop import Objective, StepReport, TrainingConfig, TrainingState
+from ebmcli.training.gradients import Objective
+from ebmcli.training.loop import StepReport, TrainingConfig, TrainingState
 from ebmcli.training.objectives import (
     ObjectiveConfig,
     base_objective,

@@ -8,6 +8,7 @@ import pytest
 from ebmcli.errors import ConfigError, UnknownNameError
 from ebmcli.workflows.settings import (
     DEFAULTS,
+    ON_GPU,
     PARTS,
     GaussianConfig,
     Settings,
@@ -36,6 +37,14 @@ def test_settings_survive_their_plain_form(method: str) -> None:
 @pytest.mark.parametrize("method", DEFAULTS)
 def test_defaults_name_known_settings_only(method: str) -> None:
     assert set(DEFAULTS[method]) <= set(default_settings(method, size=64).to_dict())
+
+
+@pytest.mark.parametrize("method", DEFAULTS)
+def test_a_gpu_gets_batches_that_are_no_smaller(method: str) -> None:
+    here, there = (default_settings(method, size=64, on_gpu=gpu) for gpu in (False, True))
+    assert there.training.batch_size >= here.training.batch_size
+    assert there.trunk == here.trunk
+    assert set(ON_GPU[method]) <= set(here.to_dict())
 
 
 def test_values_take_the_type_of_what_they_replace(settings: Settings) -> None:

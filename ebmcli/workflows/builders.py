@@ -15,14 +15,15 @@ from ebmcli.core.targets import cell_weights, label_prior
 from ebmcli.core.union import Base
 from ebmcli.evaluation.held_out import loss_per_level, posterior_quality
 from ebmcli.evaluation.held_out_fields import field_quality
+from ebmcli.training.gradients import Objective
 from ebmcli.training.independent import Partner, independent_objective
-from ebmcli.training.loop import Objective
 from ebmcli.training.objectives import (
     base_objective,
     both_objective,
     conditional_objective,
     posterior_objective,
 )
+from ebmcli.workflows.finished import least_probability
 from ebmcli.workflows.loading import Concept
 from ebmcli.workflows.settings import Settings
 
@@ -58,7 +59,7 @@ def build_base(
 def fit_gaussian(images: TrainingImages, settings: Settings) -> GaussianEnergy:
     """The Gaussian of a space, rounded to float16 so that a file holds exactly what was used."""
     gaussian = GaussianEnergy.fit(
-        to_intensity(images.images[:N_FIT]),
+        to_intensity(images.images[:N_FIT].cpu()),
         n_components=settings.gaussian.n_components,
         floor=settings.gaussian.floor,
     )
@@ -83,7 +84,7 @@ def build_trained_concept(
     With a ``partner`` a posterior is trained to be independent of it.
     """
     assert images.labels is not None
-    log_prior = label_prior(factor, images.labels)
+    log_prior = label_prior(factor, images.labels.cpu())
     gaussian = None
     if method != "posterior":
         gaussian = base.gaussian if base is not None else fit_gaussian(images, settings)
@@ -149,6 +150,7 @@ def held_out_numbers(
         n_read = max(32, 2 * N_READ // network.factor.n_cells)
     quality = posterior_quality(network, held.take_last(n_read))
     numbers["accuracy"] = round(quality[0].accuracy, 4)
+    numbers["least"] = round(least_probability(network, held.take_last(N_READ)), 4)
     numbers["held_out"] = {
         f"{row.sigma:g}": {
             "accuracy": round(row.accuracy, 4),

@@ -22,10 +22,12 @@ from ebmcli.evaluation.calibration import SIGMAS, Level, fit_level
 from ebmcli.evaluation.held_out import read_posterior
 from ebmcli.registry import Record, Registry, edit_registry
 from ebmcli.workflows.device import resolve_device
+from ebmcli.workflows.finished import least_probability
 from ebmcli.workflows.loading import Concept, load_concept
 from ebmcli.workflows.origin import created, versions
 
 MIN_IMAGES = 100  # fewer say little about any noise level; chosen
+N_LEAST = 1000  # pictures that say what real ones reach; chosen
 MAX_IMAGES = 4000  # pictures that are read, the first of the file; chosen
 PASSES = 8  # per picture, on average, of a concept that takes one pass per cell; chosen
 N_SEEDS = 1 << 32  # torch reads the low 32 bits of a seed only
@@ -85,11 +87,13 @@ def fit(request: CalibrateRequest, registry: Registry, *, report: Report) -> Fit
         read = read_posterior(concept, images, sigma, seed=request.seed)
         old = temperature_at(before, sigma)
         levels.append(fit_level(read, log_prior, sigma=sigma, before=old))
+    concept.set_temperatures({level.sigma: level.temperature for level in levels})
+    least = round(least_probability(concept, images.take_last(N_LEAST)), 4)
     return Fitted(
         record=record,
         levels=tuple(levels),
         n_images=len(images),
-        calibration=_entry(request, info, levels, len(images)),
+        calibration=_entry(request, info, levels, len(images)) | {"least": least},
     )
 
 

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ebmcli.core.concepts import ConditionalConcept
+from ebmcli.core.expression import concept_names
 from ebmcli.core.images import to_bytes, to_intensity
 from ebmcli.core.logic import Formula
+from ebmcli.core.replay import replayed
 from ebmcli.core.samplers import SeededNoise, noise_levels, reject
 from ebmcli.errors import ConfigError, DivergedError, UnknownNameError
 from ebmcli.imaging import read_image
@@ -184,7 +186,7 @@ def draw_pictures(
         composed = compose(
             registry, formula, logic=request.logic, strength=request.power, device=device
         )
-    accept = acceptance(formula) if formula else 0.0
+    accept = acceptance(formula, _least(registry, formula)) if formula else 0.0
     work = _Work(request, composed, device, accept=accept, progress=progress)
     seeds = [request.seed + i for i in range(request.n)]
     best = work.draw(seeds, attempt=0)
@@ -217,6 +219,15 @@ def draw_pictures(
     )
 
 
+def _least(registry: Registry, formula: Formula) -> dict[str, float]:
+    """What real pictures reach, of the concepts of which it was measured."""
+    found = {}
+    for name in concept_names(formula.expression):
+        record = registry.get("concept", name)  # a calibrated posterior was measured again
+        found[name] = record.calibration.get("least", record.measured.get("least"))
+    return {name: float(least) for name, least in found.items() if least is not None}
+
+
 def _rejected(
     best: Batch, request: GenerateRequest, formula: Formula, composed: Composed
 ) -> list[str]:
@@ -247,7 +258,10 @@ class _Work:
         accept: float,
         progress: Progress | None,
     ) -> None:
-        self.request, self.composed, self.device = request, composed, device
+        self.request, self.device = request, device
+        self.composed = replace(
+            composed, energy=replayed(composed.energy), base=replayed(composed.base)
+        )
         self.accept, self.progress = accept, progress
         self.trace = Trace(self._log_probability if request.keep_frames else None)
         self.sigmas = self._levels()

@@ -132,7 +132,7 @@ def test_every_attempt_has_noise_of_its_own(
 def test_probable_pictures_are_not_drawn_again(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reading = Reading(monkeypatch, [0.5, 0.6, 1.0])
+    reading = Reading(monkeypatch, [0.8, 0.85, 1.0])
     assert draw_pictures(ask(attempts=9), registry).attempts == [1, 1, 1]
     assert len(reading.drawn) == 1
 
@@ -314,11 +314,24 @@ def test_an_absent_device_is_refused(registry: Registry, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(
     ("source", "least"),
-    [("tall", 0.5), ("color=red & ~tall", 0.5), ("size=0.4", 0.25), ("size>0.4", 0.5),
-     ("tall & position=(0.5,0)", 0.125), ("position=(0.5,0) | position=(0.5,0)", 0.125)],
+    [("tall", 0.8), ("color=red & ~tall", 0.64), ("size=0.4", 0.5), ("size>0.4", 0.5),
+     ("tall & position=(0.5,0)", 0.2), ("position=(0.5,0) | position=(0.5,0)", 0.25),
+     ("color=red | color=blue", 0.8)],
 )  # fmt: skip
-def test_a_point_of_a_number_is_accepted_at_half_the_probability(source: str, least: float) -> None:
-    assert acceptance(compile_formula(parse(source), FACTORS)) == least
+def test_concepts_that_were_not_measured_are_asked_for_by_kind(source: str, least: float) -> None:
+    assert acceptance(compile_formula(parse(source), FACTORS), {}) == pytest.approx(least)
+
+
+@pytest.mark.parametrize(
+    ("source", "least"),
+    [("tall", 0.7), ("color=red & ~tall", 0.95 * 0.7), ("size=0.4", 0.5), ("size>0.4", 0.5),
+     ("tall & position=(0.5,0)", 0.7 * 0.6)],
+)  # fmt: skip
+def test_measured_concepts_are_asked_for_what_real_pictures_reach(
+    source: str, least: float
+) -> None:
+    known = {"tall": 0.7, "color": 1.0, "position": 0.6}
+    assert acceptance(compile_formula(parse(source), FACTORS), known) == pytest.approx(least)
 
 
 @pytest.mark.parametrize(

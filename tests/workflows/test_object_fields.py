@@ -148,8 +148,8 @@ def test_pictures_are_drawn_from_a_formula_about_objects(tmp_path: Path) -> None
 
 def test_an_object_at_a_place_is_accepted_at_half_the_probability_per_coordinate() -> None:
     formula = compile_formula(parse("object(color=red, position=(0,0))"), {"object": OBJECT})
-    assert acceptance(formula) == 0.125
-    assert acceptance(compile_formula(parse("object(color=red)"), {"object": OBJECT})) == 0.5
+    assert acceptance(formula, {}) == 0.125
+    assert acceptance(compile_formula(parse("object(color=red)"), {"object": OBJECT}), {}) == 0.5
 
 
 @pytest.mark.parametrize(

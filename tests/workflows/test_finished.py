@@ -1,0 +1,61 @@
+"""What finished pictures are asked for: the limit that real pictures set."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from ebmcli.core.factors import Factor
+from ebmcli.core.images import TrainingImages
+from ebmcli.workflows.finished import ODD, least_probability
+
+TALL = Factor(name="tall", kind="binary", names=("no", "yes"))
+WIDTH = Factor(name="width", kind="scalar", low=0.0, high=1.0)
+
+
+def grey(levels: Tensor) -> Tensor:
+    """Pictures uint8 (N, 16, 16, 3), each of one intensity in [0, 1]."""
+    return (255 * levels).round().to(torch.uint8)[:, None, None, None].expand(-1, 16, 16, 3)
+
+
+def brightness(x: Tensor) -> Tensor:
+    """Intensity in [0, 1] of noisy pictures, (B,): noise averages out over 768 numbers."""
+    return ((x.mean((1, 2, 3)) + 1) / 2).clamp(0.001, 0.999)
+
+
+def test_all_but_one_in_twenty_real_pictures_reach_the_limit():
+    """The posterior of the label is the brightness of the picture, evenly spread."""
+    levels = torch.linspace(0.1, 0.9, 200)
+    labels = torch.arange(200) % 2
+
+    def log_posterior(x: Tensor, _: Tensor) -> Tensor:
+        right = brightness(x)
+        both = torch.stack([right, 1 - right], dim=1)
+        return torch.where((odd(x))[:, None], both.flip(1), both).log()
+
+    def odd(x: Tensor) -> Tensor:
+        """Which rows are labelled 1: the batches come in order."""
+        return (torch.arange(len(x)) % 2) == 1
+
+    concept = SimpleNamespace(factor=TALL, log_posterior=log_posterior)
+    least = least_probability(concept, TrainingImages(grey(levels), labels))  # type: ignore[arg-type]
+    assert least == pytest.approx(0.1 + ODD * 0.8, abs=0.03)
+
+
+def test_a_number_counts_the_cells_that_a_statement_of_it_counts():
+    """All mass on the node of the label is a sure reading; on the far end it is none."""
+    nodes = torch.tensor(WIDTH.nodes)
+    labels = nodes[torch.arange(40) % len(nodes)]
+
+    def at(cells: Tensor) -> Tensor:
+        return torch.nn.functional.one_hot(cells, len(nodes)).clamp_min(1e-9).float().log()
+
+    images = TrainingImages(grey(torch.full((40,), 0.5)), labels)
+    right = SimpleNamespace(factor=WIDTH, log_posterior=lambda x, _: at(torch.arange(len(x)) % 17))
+    wrong = SimpleNamespace(
+        factor=WIDTH, log_posterior=lambda x, _: at((torch.arange(len(x)) + 8) % 17)
+    )
+    assert len(nodes) == 17
+    assert least_probability(right, images) == pytest.approx(1, abs=1e-3)  # type: ignore[arg-type]
+    assert least_probability(wrong, images) < 1e-3  # type: ignore[arg-type]

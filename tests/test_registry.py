@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -268,3 +269,21 @@ def test_a_registry_is_not_made_twice(registry_path: Path) -> None:
     with pytest.raises(OutputExistsError) as caught:
         create_registry(registry_path.parent)
     assert str(registry_path) in str(caught.value.hint)
+
+
+# concepts and the base they were trained against
+
+
+@pytest.mark.parametrize(
+    ("provenance", "other"),
+    [({}, True), ({"mended": {"before": {"sha256": DIGEST}}}, False)],
+)
+def test_a_base_that_was_mended_is_still_the_one_a_concept_was_trained_against(
+    registry_path: Path, provenance: dict[str, object], other: bool
+) -> None:
+    now = replace(base("scenes-64"), sha256="sha256:" + "b" * 64, provenance=provenance)
+    with edit_registry(registry_path) as editor:
+        editor.put(now)
+        editor.put(record(base="scenes-64", provenance={"base": DIGEST}))
+    registry = read_registry(registry_path)
+    assert registry.has_other_base(registry.get("concept", "color")) is other

@@ -52,6 +52,14 @@ class Record:
         return digest if isinstance(digest, str) else None
 
     @property
+    def before_mending(self) -> str | None:
+        """The digest that a mended base had before: its posteriors were trained against that."""
+        mended = self.provenance.get("mended")
+        before = mended.get("before") if isinstance(mended, dict) else None
+        digest = before.get("sha256") if isinstance(before, dict) else None
+        return digest if isinstance(digest, str) else None
+
+    @property
     def temperatures(self) -> dict[float, float]:
         """T by sigma, of a concept that was calibrated; else empty."""
         levels = self.calibration.get("temperatures", {})
@@ -128,10 +136,13 @@ class Registry:
         """Was a concept trained against another base than the one that has its name now?
 
         Its measured numbers and the pictures drawn with it are then those of another energy. False
-        where it is not known, as for records of older versions.
+        where it is not known, as for records of older versions, and where the base was mended
+        since, which is for every concept on it.
         """
         base = self.bases.get(concept.base or "")
-        return base is not None and concept.trained_base not in (None, base.sha256)
+        if base is None or concept.trained_base is None:
+            return False
+        return concept.trained_base not in (base.sha256, base.before_mending)
 
     def file(self, record: Record) -> Path:
         """Where the weights of a record are, absolute."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from bench_documents import document as logic_document
 from bench_documents import line
 from script import load_script
@@ -59,7 +60,8 @@ def test_an_aim_is_met_by_the_mean_and_nothing_is_rounded_up(document: dict[str,
 
 def test_tables_show_errors_aims_and_misses(document: dict[str, Any]) -> None:
     short = results.short_table({"scenes-64": document})
-    assert "| `color=?` (scenes-64) | 95.0 ± 1.0 % | 95 % | met |" in short
+    assert "| `color=?` (scenes-64) | 300 | 95.0 ± 1.0 % | 95 % | met |" in short
+    assert "scenes-64: 100 pictures for each of 3 seeds, cpu, x86_64, 2 threads" in short
     assert "color=red \\| color=blue" in short
     assert "2 of 4 aims are met" in short
     assert "0.0600 ± 0.0100 | error 0.03 | missed" in short
@@ -102,6 +104,18 @@ def test_a_recorded_command_is_run_on_data_and_registry_of_the_folder() -> None:
     words = ["ebm", "train", "old", "--data", "old/faces-train.h5", "--registry", "r", "--resume"]
     placed = bundled.placed(words, Path("again"))
     assert placed == ["ebm", "train", "old", "--data", "again/faces-train.h5"]
+
+
+def test_on_a_gpu_what_a_cpu_trained_keeps_its_own_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = ["ebm", "train", "old", "--data", "d.h5", "--set", "batch_size=32"]
+    assert bundled.as_on(words, "cpu") == words  # on this machine
+    monkeypatch.setattr(bundled, "resolve_device", lambda _: torch.device("cuda"))
+    again = bundled.as_on(words, "cpu")
+    assert again[: len(words)] == words
+    assert again[len(words) :] == ["--set", "score_batch=8", "--set", "learning_rate=0.001"]
+    assert bundled.as_on(words, "cuda") == words
 
 
 def test_data_that_nothing_describes_are_refused_by_name(tmp_path: Path) -> None:

@@ -72,7 +72,22 @@ def test_the_label_of_a_pair_is_the_name_of_its_shape_and_color(tmp_path: Path) 
 
 def asked(**changes: Any) -> argparse.Namespace:
     options = {"quick": False, "minutes": 10.0, "minutes_base": 60.0, "device": "cpu"}
+    options |= {"steps": None, "steps_base": None, "set": [], "set_base": []}
     return argparse.Namespace(**options | changes)
+
+
+def test_updates_may_be_asked_for_instead_of_minutes(tmp_path: Path) -> None:
+    by_name = {training.name: training for training in unseen.TRAININGS}
+    options = asked(steps=100, steps_base=300, set=["batch_size=256"])
+
+    def words(name: str) -> list[str]:
+        registry = tmp_path / "registry.yaml"
+        found: list[str] = unseen.training_words(by_name[name], Path("d.h5"), registry, options)
+        return found
+
+    assert words("plain")[-2:] == ["--steps", "300"]
+    assert words("color")[-4:] == ["--set", "batch_size=256", "--steps", "100"]
+    assert words("pair")[-1] == "200"
 
 
 def test_both_ways_get_the_same_minutes_and_an_interrupted_run_goes_on(tmp_path: Path) -> None:

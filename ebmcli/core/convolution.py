@@ -39,8 +39,13 @@ class Convolution(nn.Conv2d):
 
 def convolve(x: Tensor, weight: Tensor, step: Step) -> Tensor:
     """x * w for x (B, C, H, W), w (C', C, k, k), stride and padding: any derivative is as quick."""
-    y: Tensor = _Forward.apply(x, weight, step)  # type: ignore[no-untyped-call]  # torch has no type
-    return y
+    return _applied(_Forward, x, weight, step)
+
+
+def _applied(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
+    """A function of autograd on its arguments: the one place where torch's lack of types shows."""
+    result: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]  # torch has no type
+    return result
 
 
 class _Forward(torch.autograd.Function):
@@ -58,8 +63,8 @@ class _Forward(torch.autograd.Function):
         to_x, to_weight, _ = context.needs_input_grad
         step = context.step
         return (
-            _ToInput.apply(outer[0], weight, x.shape, step) if to_x else None,  # type: ignore[no-untyped-call]  # torch has no type
-            _ToWeight.apply(x, outer[0], weight.shape, step) if to_weight else None,  # type: ignore[no-untyped-call]  # torch has no type
+            _applied(_ToInput, outer[0], weight, x.shape, step) if to_x else None,
+            _applied(_ToWeight, x, outer[0], weight.shape, step) if to_weight else None,
             None,
         )
 
@@ -83,8 +88,8 @@ class _ToInput(torch.autograd.Function):
         to_outer, to_weight = context.needs_input_grad[:2]
         step = context.step
         return (
-            _Forward.apply(second[0], weight, step) if to_outer else None,  # type: ignore[no-untyped-call]  # torch has no type
-            _ToWeight.apply(second[0], outer, weight.shape, step) if to_weight else None,  # type: ignore[no-untyped-call]  # torch has no type
+            _applied(_Forward, second[0], weight, step) if to_outer else None,
+            _applied(_ToWeight, second[0], outer, weight.shape, step) if to_weight else None,
             None,
             None,
         )
@@ -107,8 +112,8 @@ class _ToWeight(torch.autograd.Function):
         to_x, to_outer = context.needs_input_grad[:2]
         step = context.step
         return (
-            _ToInput.apply(outer, second[0], x.shape, step) if to_x else None,  # type: ignore[no-untyped-call]  # torch has no type
-            _Forward.apply(x, second[0], step) if to_outer else None,  # type: ignore[no-untyped-call]  # torch has no type
+            _applied(_ToInput, outer, second[0], x.shape, step) if to_x else None,
+            _applied(_Forward, x, second[0], step) if to_outer else None,
             None,
             None,
         )

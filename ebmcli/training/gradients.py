@@ -48,13 +48,11 @@ def _captured(
             _backward(objective(generator), parameters)
     torch.cuda.current_stream(generator.device).wait_stream(stream)
     generator.set_state(before)
-    for parameter in parameters:
-        parameter.grad = None
     graph = torch.cuda.CUDAGraph()
     graph.register_generator_state(generator)
     with torch.cuda.graph(graph, stream=stream):
         losses = objective(generator)
-        losses["loss"].backward()  # type: ignore[no-untyped-call]  # torch has no type for it
+        _backward(losses, parameters)  # new gradients, in the memory of the graph
 
     def replayed() -> Losses:
         graph.replay()

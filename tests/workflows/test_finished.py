@@ -39,7 +39,7 @@ def test_all_but_one_in_twenty_real_pictures_reach_the_limit():
         return (torch.arange(len(x)) % 2) == 1
 
     concept = SimpleNamespace(factor=TALL, log_posterior=log_posterior)
-    least = least_probability(concept, TrainingImages(grey(levels), labels))  # type: ignore[arg-type]
+    least = least_probability(concept, TrainingImages(grey(levels), labels))
     assert least == pytest.approx(0.1 + ODD * 0.8, abs=0.03)
 
 
@@ -57,5 +57,5 @@ def test_a_number_counts_the_cells_that_a_statement_of_it_counts():
         factor=WIDTH, log_posterior=lambda x, _: at((torch.arange(len(x)) + 8) % 17)
     )
     assert len(nodes) == 17
-    assert least_probability(right, images) == pytest.approx(1, abs=1e-3)  # type: ignore[arg-type]
-    assert least_probability(wrong, images) < 1e-3  # type: ignore[arg-type]
+    assert least_probability(right, images) == pytest.approx(1, abs=1e-3)
+    assert least_probability(wrong, images) < 1e-3

@@ -28,7 +28,7 @@ def document(**lines: dict[str, Any]) -> dict[str, Any]:
         "0.02": {"sigma": 0.02, "log_ratio": -140.5, "direct": -99.0, "overlap": 0.0},
     }
     return {
-        "settings": {"n": 256, "seeds": 2, "reference": 6000},
+        "settings": {"n": 256, "seeds": 2, "reference": 6000, "size": 64},
         "trained": dict.fromkeys(("one", "other", "joint"), base),
         "constants": {"seconds": 300.0, "union": levels},
         "device": "cpu", "machine": "x86_64", "threads": 2, "versions": {"ebm": "1"},

@@ -148,7 +148,7 @@ def test_the_page_says_what_was_met_and_that_a_smoke_test_means_nothing(tmp_path
     row |= {"shape": estimate(0.95), "color": estimate(0.97), "absent": estimate(0.0)}
     document = {
         "settings": {
-            "minutes_base": 60.0, "minutes": 10.0, "images": 9, "n": 8, "seeds": [100],
+            "minutes_base": 60.0, "minutes": 10.0, "images": 9, "size": 32, "n": 8, "seeds": [100],
             "quick": True,
         },
         "device": "cpu", "threads": 1, "created": "2026-11-25T00:00:00Z",
@@ -158,6 +158,17 @@ def test_the_page_says_what_was_met_and_that_a_smoke_test_means_nothing(tmp_path
     unseen.write_page(document, tmp_path / "unseen.json")
     page = (tmp_path / "unseen.md").read_text(encoding="utf-8")
     assert "figures mean nothing" in page
+    assert "9 pictures of 32 x 32 pixels" in page
     assert "diagonal: 13 of 24 pairs held out" in page
     assert "| plain | 93.0 ± 1.0 % | 95.0 ± 1.0 % |" in page
     assert page.rstrip().endswith("93.0 ± 1.0 % | missed |")
+
+
+def test_another_size_needs_another_judge(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("sys.argv", ["unseen", str(tmp_path), "--size", "32"])
+    with pytest.raises(SystemExit) as caught:
+        unseen.arguments()
+    assert caught.value.code == 2
+    assert "scripts/reproduce/judges DIR scenes-32" in capsys.readouterr().err

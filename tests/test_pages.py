@@ -87,6 +87,12 @@ def test_the_results_in_the_readme_are_those_that_were_measured() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_page_of_calibration_is_written_from_its_measurements() -> None:
+    words = [sys.executable, "scripts/reproduce/calibration", "--check"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_page_on_logic_is_that_of_what_was_measured() -> None:
     words = [sys.executable, "scripts/reproduce/logic", "--check"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -106,6 +106,15 @@ def test_a_recorded_command_is_run_on_data_and_registry_of_the_folder() -> None:
     assert placed == ["ebm", "train", "old", "--data", "again/faces-train.h5"]
 
 
+def test_an_interrupted_run_is_found_where_the_program_keeps_it(tmp_path: Path) -> None:
+    base, concept = ["ebm", "train-base", "one"], ["ebm", "train", "one"]
+    for words, run in ((base, "base-one"), (concept, "one")):
+        assert not bundled.interrupted(words, tmp_path)
+        (tmp_path / "runs" / run).mkdir(parents=True)
+        (tmp_path / "runs" / run / "state.safetensors").touch()
+        assert bundled.interrupted(words, tmp_path)
+
+
 def test_on_a_gpu_what_a_cpu_trained_keeps_its_own_settings(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -112,7 +112,6 @@ def generate(
         sys.stdout.buffer.write(png_bytes(drawn, request))
         return
     files = write_pictures(drawn, request, out, gif=gif, trace=trace, overwrite=overwrite)
-    held = int((drawn.probabilities >= drawn.acceptance).sum())
     if as_json:
         print_json(
             {
@@ -122,6 +121,8 @@ def generate(
                 "files": [str(path) for path in files],
                 "seeds": drawn.seeds,
                 "probabilities": [round(float(p), 4) for p in drawn.probabilities],
+                "least": round(drawn.acceptance, 4),
+                "kept": drawn.kept,
                 "attempts": drawn.attempts,
                 "accepted_at_first": round(drawn.first_accepted, 4),
                 "seconds": round(drawn.seconds, 2),
@@ -134,7 +135,12 @@ def generate(
         return
     for path in files:
         result(str(path))
-    read = f"{held} of {n} pictures satisfy the formula by the model's own reading"
+    read = f"{sum(drawn.kept)} of {n} pictures "
+    if sampler == "rejection":
+        read += "were accepted by the model's own P(f | x)"
+    else:
+        read += "are as right as real ones by the model's own reading, P(f | x) at least "
+        read += f"{drawn.acceptance:.2f}"
     shown = f"{n} pictures of {base}" if base else read
     message(f"{shown}; {drawn.seconds:.1f} s")
     for note in drawn.notes:

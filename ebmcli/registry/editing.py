@@ -56,7 +56,7 @@ class Editor:
         self._document.put(SECTION[record.kind], record.name, record.to_dict())
         if record.kind == "base" and old is not None and old.sha256 != record.sha256:
             for concept in self.registry.resting_on(record.name):
-                provenance = {"base": old.sha256} | concept.provenance
+                provenance = {"base": old.before_mending or old.sha256} | concept.provenance
                 entry = replace(concept, provenance=provenance).to_dict()
                 self._document.put(SECTION["concept"], concept.name, entry)
         self._update()

@@ -85,7 +85,7 @@ def import_archive(
         path: The registry.yaml to change.
         source: The zip file.
         new_name: Another name for its only concept.
-        overwrite: Replace records of the same name with other weights.
+        overwrite: Replace records of the same name with other weights, or measured again.
 
     Returns:
         What was added or replaced.
@@ -105,6 +105,10 @@ def import_archive(
             for record, data in content:
                 old = editor.registry.section(record.kind).get(record.name)
                 if old is not None and old.fingerprint == record.fingerprint:
+                    if overwrite and _measured(old) != _measured(record):
+                        record = replace(record, file=old.file)
+                        _put(editor, record, overwrite=True)
+                        added.append(record)
                     continue
                 record = place(editor, record)
                 if old is None or (overwrite and old.file != record.file):
@@ -121,6 +125,11 @@ def import_archive(
     for file in replaced:
         file.unlink(missing_ok=True)
     return added
+
+
+def _measured(record: Record) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is known of weights: by it a record of the same weights may be newer."""
+    return record.measured, record.calibration
 
 
 def _manifest(records: Sequence[Record]) -> dict[str, Any]:

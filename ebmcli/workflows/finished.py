@@ -64,33 +64,40 @@ def noised(x: Tensor, *, sigmas: Sequence[float], n_noises: int) -> Iterator[tup
 def acceptance(formula: Formula, least: Mapping[str, float]) -> float:
     """The P(f | x) below which a picture is drawn again: about what 19 of 20 real ones reach.
 
-        product over the concepts of f of min(least, MOST)
+        max(floor, product over the concepts of f of min(least, MOST)),    floor = FLOOR / 2^k
 
     Args:
-        formula: f.
+        formula: f, with numbers at points in k coordinates.
         least: What 19 of 20 held-out pictures reach for their own label, by concept, see
-            :func:`least_probability`; UNKNOWN for a concept that is not there. At least FLOOR is
-            asked, so that labels which are often wrong switch nothing off, and for numbers at a
-            point half of it per coordinate: a right picture has its probability spread over
-            neighbouring nodes. Ranges ask for FLOOR. With a weight below 1 that much less is asked:
+            :func:`least_probability`; UNKNOWN for a concept that is not there. Never less than
+            FLOOR is asked, so that labels which are often wrong switch nothing off; half of it per
+            coordinate, since a right picture has its probability spread over neighbouring nodes.
+            Ranges ask for FLOOR. With a weight below 1 that much less is asked, down to the floor:
             it takes P towards the prior.
     """
     asked: dict[str, list[Literal]] = {}
     for literal in literals(formula.expression):
         asked.setdefault(literal.name, []).append(literal)
-    return math.prod(_least_of(own, least.get(name)) for name, own in asked.items())
+    floors = {name: FLOOR * 0.5 ** _n_points(own) for name, own in asked.items()}
+    product = math.prod(
+        _least_of(own, least.get(name), floor=floors[name]) for name, own in asked.items()
+    )
+    return max(FLOOR * 0.5 ** sum(_n_points(own) for own in asked.values()), product)
 
 
-def _least_of(own: Sequence[Literal], known: float | None) -> float:
+def _least_of(own: Sequence[Literal], known: float | None, *, floor: float) -> float:
     """Of all statements on one concept."""
-    n_coordinates = sum(_n_coordinates(v) for literal in set(own) for v in _values(literal))
-    floor = FLOOR * 0.5**n_coordinates
     ranged = any(literal.comparison not in ("=", None) for literal in own)
     if ranged or any(literal.parts for literal in own):
         return floor
     if known is None:
-        known = 2 * floor if n_coordinates else UNKNOWN
-    return max(floor, min(known, MOST)) * min(1.0, own[0].weight)
+        known = 2 * floor if _n_points(own) else UNKNOWN
+    return max(floor, min(known, MOST) * min(1.0, own[0].weight))
+
+
+def _n_points(own: Sequence[Literal]) -> int:
+    """Coordinates in which statements on one concept ask for points."""
+    return sum(_n_coordinates(value) for literal in set(own) for value in _values(literal))
 
 
 @torch.no_grad()
@@ -116,7 +123,7 @@ def _memberships(factor: Factor, labels: Tensor) -> Tensor:
     """Which cells a statement of each label counts, (B, K), as a formula has it."""
     values: list[Any] = labels.tolist()
     if factor.names:
-        values = [factor.names[cell] for cell in values]
+        values = [factor.names[int(cell)] for cell in values]
     if factor.kind == "position":
         values = [tuple(pair) for pair in values]
     return torch.tensor([point_membership(factor, value) for value in values])

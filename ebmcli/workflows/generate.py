@@ -153,7 +153,8 @@ class Drawn:
     probabilities: NDArray[np.float64]  # P(f | x) as the model has it, (N,)
     seeds: list[int]
     attempts: list[int]  # draws each picture took
-    acceptance: float  # P(f | x) above which a picture counts as satisfying the formula
+    acceptance: float  # P(f | x) below which a picture is drawn again
+    kept: list[bool]  # else the best of all attempts, (N,)
     first_accepted: float  # share of first draws that were kept
     seconds: float
     n_energy_calls: int  # per picture of one attempt
@@ -207,6 +208,7 @@ def draw_pictures(
         seeds=seeds,
         attempts=taken,
         acceptance=accept,
+        kept=best.kept.tolist(),
         first_accepted=first,
         seconds=time.monotonic() - start,
         n_energy_calls=work.n_calls,

@@ -1,6 +1,7 @@
 """Archives that were damaged on their way: told from files that never were archives."""
 
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,16 @@ def test_other_zip_files_stay_foreign(other: Path, tmp_path: Path) -> None:
     source.write_bytes(b"")
     with pytest.raises(FileFormatError, match="is not an archive of ebm export"):
         import_archive(other, source)
+
+
+def test_what_was_measured_of_the_same_weights_is_replaced_when_asked_for(
+    archive: Path, other: Path
+) -> None:
+    import_archive(other, archive)
+    known = read_registry(other).get("concept", "color")
+    with edit_registry(other) as editor:
+        editor.put(replace(known, measured={"least": 0.3}), overwrite=True)
+    assert import_archive(other, archive) == []
+    assert read_registry(other).get("concept", "color").measured == {"least": 0.3}
+    (again,) = import_archive(other, archive, overwrite=True)
+    assert read_registry(other).get("concept", "color") == again == known

@@ -335,6 +335,18 @@ def test_measured_concepts_are_asked_for_what_real_pictures_reach(
 
 
 @pytest.mark.parametrize(
+    ("source", "least"),
+    [("0.3*tall", 0.5), ("0.1*tall & color=red", 0.5), ("tall & color=red", 0.5),
+     ("tall & 0.9*color=red & position=(0.5,0)", 0.125), ("0.9*position=(0.5,0)", 0.54)],
+)  # fmt: skip
+def test_neither_weights_nor_poor_labels_switch_the_limit_off(source: str, least: float) -> None:
+    known = {"tall": 0.3, "color": 0.6, "position": 0.6}
+    if "position" in source and "tall" in source:
+        known["position"] = 0.1
+    assert acceptance(compile_formula(parse(source), FACTORS), known) == pytest.approx(least)
+
+
+@pytest.mark.parametrize(
     ("method", "sampler", "n_readings"),
     [("posterior", "auto", 6), ("posterior", "rejection", 1), ("conditional", "auto", 1)],
 )

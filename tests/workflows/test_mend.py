@@ -88,6 +88,18 @@ def test_undo_gives_the_very_file_back(ask: Any, registry: Path) -> None:
         undo(registry, SPACE)
 
 
+def test_concepts_rest_on_the_same_base_after_mending_and_after_undoing(
+    ask: Any, registry: Path
+) -> None:
+    """Also those of which it is not recorded: what they rested on is recorded then, unmended."""
+    for step in (lambda: go(ask()), lambda: undo(registry, SPACE)):
+        step()
+        known = read_registry(registry)
+        concepts = known.resting_on(SPACE)
+        assert concepts
+        assert not [c.name for c in concepts if known.has_other_base(c)]
+
+
 def test_a_base_is_mended_once(ask: Any) -> None:
     go(ask())
     with pytest.raises(UsageError, match="already") as caught:

@@ -46,6 +46,7 @@ def drawn() -> Drawn:
         seeds=[41, 42],
         attempts=[3, 1],
         acceptance=0.5,
+        kept=[False, True],
         first_accepted=0.5,
         seconds=0.1,
         n_energy_calls=7,

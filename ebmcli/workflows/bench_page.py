@@ -1,5 +1,6 @@
 """``logic.md``: the benchmark of logic as a page, from its document alone."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -173,10 +174,17 @@ def _cells(row: Row, extra: list[str]) -> list[str]:
 
 
 def _reasons(rows: list[Row]) -> Iterator[str]:
-    """Why formulas were refused."""
+    """Why formulas were refused; reasons that differ in the formula alone are told once."""
     for row in rows:
+        counts: Counter[str] = Counter()
+        example: dict[str, str] = {}
         for reason, count in row["refused"]["reasons"].items():
-            yield f"{row['rule']} refused {count} of {row['refused']['of']}: {reason}."
+            kind, _, formula = reason.partition(" has no rule for ")
+            counts[kind] += count
+            example.setdefault(kind, f"no rule for formulas such as `{formula}`" if formula else "")
+        for kind, count in counts.items():
+            text = f"{row['rule']} refused {count} of {row['refused']['of']}"
+            yield f"{text}: {example[kind] or kind}."
 
 
 def _metropolis(document: Document) -> str:
@@ -185,7 +193,7 @@ def _metropolis(document: Document) -> str:
     title = "## The Metropolis test\n"
     if not table:
         names = " and ".join(METROPOLIS)
-        return f"{title}\nNot measured: it needs the samplers {names}, and nested formulas.\n"
+        return f"{title}\nNot measured yet; with {names}, on nested formulas.\n"
     kinds = [row for row in NESTED if any(row in found for found in table.values())]
     lines = [
         title,
@@ -212,7 +220,7 @@ def _metropolis(document: Document) -> str:
 def _pictures() -> str:
     return (
         "## Pictures\n\n"
-        f"The first picture of some formulas, by {OURS} and by the best other rule.\n\n"
+        "The first picture of some formulas, with the rule that drew it.\n\n"
         "![Pictures by formula and rule](logic.png)\n"
     )
 

@@ -109,7 +109,7 @@ def test_the_page_shows_every_line_its_refusals_and_its_aims() -> None:
     assert "| dng | 1 | 4 | 0 |  |  | 100 % |  |" in page
     assert "paper refused 2 of 4: no density." in page
     assert "exact is 20.0 ± 10.0 points ahead of paper, on the 50 % of the formulas" in page
-    assert "Not measured: it needs the samplers mala and hmc" in page
+    assert "Not measured yet; with mala and hmc" in page
     assert "None" not in page
     assert "nan" not in page
 
@@ -176,3 +176,13 @@ def test_the_sheet_has_a_strip_for_exact_and_for_the_best_other_rule(tmp_path: A
     assert read_png_metadata(path)["ebm:command"] == "ebm bench logic -n 20"
     logic_sheet([("not, paper", [])], tmp_path / "none.png", found)
     assert not (tmp_path / "none.png").exists()
+
+
+def test_reasons_that_differ_in_the_formula_are_told_once() -> None:
+    refused = line("nested-2", "dng", [None] * 4)
+    reasons = {"dng has no rule for a | b": 1, "dng has no rule for ~a | b": 2, "no density": 1}
+    refused["refused"] = refused["refused"] | {"reasons": reasons}
+    page = logic_page(document(EXACT, refused))
+    assert "dng refused 3 of 4: no rule for formulas such as `a | b`." in page
+    assert "dng refused 1 of 4: no density." in page
+    assert "~a | b" not in page

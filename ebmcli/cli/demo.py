@@ -23,7 +23,7 @@ def demo(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """Render, train, add, generate, infer and check, in about six minutes on two cores.
+    """Render, train, add, generate, infer and check, in five to twelve minutes on two cores.
 
     Works on a copy of the bundled registry; yours is not touched. Exit status 1 if a check fails.
 

@@ -17,7 +17,7 @@ from ebmcli.evaluation.formulas import (
     uniform_readings,
     why_not,
 )
-from ebmcli.workflows.chains import SAMPLERS
+from ebmcli.workflows.chains import N_CORRECTOR, SAMPLERS
 from ebmcli.workflows.energies import LOGICS
 from ebmcli.workflows.generate import GenerateRequest
 from ebmcli.workflows.results import MAX_SEED
@@ -36,7 +36,6 @@ MAX_OR_FORMULAS, PER_OR_FORMULA = 4, 50  # of all seeds together: shares of bran
 QUICK_SECONDS = 2 * 600 * 2 / 3
 SECONDS_PER_CALL = 0.0045
 LEVELS, CORRECTED = 32, 22  # noise levels, and those of them that are corrected
-USUAL_STEPS = 12  # corrector steps of several concepts
 REPEATS = 1.5  # attempts that a picture takes on average where several are allowed
 
 
@@ -169,7 +168,7 @@ def quick_pictures(lines: list[Line], *, n_seeds: int) -> int:
 
 def picture_seconds(line: Line) -> float:
     """Estimated seconds of one core for a picture of 64 x 64."""
-    steps = USUAL_STEPS if line.corrector_steps is None else line.corrector_steps
+    steps = N_CORRECTOR["auto"] if line.corrector_steps is None else line.corrector_steps
     calls = 2 * LEVELS - 1 + steps * CORRECTED
     return calls * SECONDS_PER_CALL * (REPEATS if line.attempts > 1 else 1)
 

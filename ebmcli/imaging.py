@@ -19,6 +19,7 @@ from ebmcli.errors import FileFormatError
 Picture = NDArray[np.uint8]
 
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+SHEET, SHEET_MARK = "grid.png", "ebm:seeds"  # its name in a folder, and a text that it has
 MAX_PIXELS = 89_478_485  # Pillow's own bound (256 MB of RGB); above it a file is taken for a bomb
 BEHIND = (255, 255, 255)  # what shows through transparency: white, as in a viewer
 UNREADABLE = (  # all that Pillow raises on damaged files
@@ -41,7 +42,8 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     """Every image file meant by files and folders, each once, in the order given.
 
     A folder stands for all files below it with one of ``SUFFIXES``, sorted by path, without
-    hidden ones; a file is taken as it is.
+    hidden ones and without the sheets that ``ebm generate`` lays beside its pictures; a file is
+    taken as it is.
 
     Raises:
         FileFormatError: A path does not exist, or a folder holds no image.
@@ -64,11 +66,21 @@ def _images_below(folder: Path) -> list[Path]:
         if path.suffix.lower() in SUFFIXES
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and path.is_file()
+        and not (path.name == SHEET and _is_sheet(path))
     )
     if not below:
         kinds = " ".join(sorted(suffix[1:] for suffix in SUFFIXES))
         raise FileFormatError(folder, "holds no images", hint=f"looked for files in {kinds}")
     return below
+
+
+def _is_sheet(path: Path) -> bool:
+    """Is a file of that name a sheet of ours? Anything that cannot be read is not."""
+    try:
+        with Image.open(path) as image:
+            return SHEET_MARK in image.info
+    except UNREADABLE:
+        return False
 
 
 def read_image(path: Path, size: int) -> Picture:

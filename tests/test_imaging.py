@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, PngImagePlugin
 
 from ebmcli import imaging, pictures
 from ebmcli.errors import FileFormatError, OutputError, OutputExistsError
@@ -42,6 +42,19 @@ def test_images_are_found_in_order_below_folders_and_each_once(tmp_path: Path) -
         "a/1.jpeg",
         "a/2.jpg",
     ]
+
+
+def test_the_sheet_beside_drawn_pictures_is_none_of_them(tmp_path: Path) -> None:
+    """It is a picture of pictures; a file of that name from elsewhere is read."""
+    text = PngImagePlugin.PngInfo()
+    text.add_text("ebm:seeds", "[0, 1]")
+    for folder in ("drawn", "mine"):
+        (tmp_path / folder).mkdir()
+    save(flat("RGB", (1, 2, 3)), tmp_path / "drawn" / "seed000000.png", pnginfo=text)
+    sheet = save(flat("RGB", (1, 2, 3)), tmp_path / "drawn" / "grid.png", pnginfo=text)
+    mine = save(flat("RGB", (1, 2, 3)), tmp_path / "mine" / "grid.png")
+    assert find_images([tmp_path]) == [tmp_path / "drawn" / "seed000000.png", mine]
+    assert find_images([sheet]) == [sheet]
 
 
 def test_a_file_named_outright_is_taken_whatever_its_suffix(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from ebmcli.charts.traces import trace_chart
 from ebmcli.checkpoint import write_bytes
 from ebmcli.core.expression import Expression, parse, spell
 from ebmcli.errors import ConfigError, OutputError, OutputExistsError
+from ebmcli.imaging import SHEET
 from ebmcli.pictures import even_columns, labelled_grid, write_gif, write_png
 from ebmcli.workflows.generate import Drawn, GenerateRequest
 
@@ -79,7 +80,7 @@ def _pictures(request: GenerateRequest, out: Path | None) -> tuple[Path, list[Pa
     path = out or default_path(request)
     if is_folder(path):
         singles = [path / f"seed{request.seed + i:06d}.png" for i in range(request.n)]
-        return path / "grid.png", singles
+        return path / SHEET, singles
     if path.suffix.lower() != ".png":
         hint = f"-o {path.with_suffix('.png')}, or -o {path.stem} for a folder"
         raise ConfigError(f"pictures are written as PNG, not as {path.suffix}", hint=hint)

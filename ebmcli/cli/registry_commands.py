@@ -141,6 +141,7 @@ def rename(
     from ebmcli.registry import writable_registry
     from ebmcli.workflows import registry as jobs
 
+    _open(registry).find(old, kind)  # before the bundled one is copied
     record = jobs.rename(writable_registry(registry), old, new, kind=kind)
     console.message(f"{record.kind} {old} is now {new}, its file {record.file}")
 

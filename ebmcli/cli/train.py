@@ -1,6 +1,7 @@
 """``ebm train``, ``train-base`` and ``add-concept``: from a dataset file to a registered energy."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,7 +82,7 @@ def train(
         name, data, registry, factor=factor, method=method, base=base, minutes=minutes,
         steps=steps, assignments=tuple(assignments or ()), start=start, device=device,
         independent_of=independent_of, precision=precision,
-        seed=seed, resume=resume, overwrite=overwrite, restart=restart, dry_run=dry_run,
+        seed=seed, resume=resume, overwrite=overwrite, restart=restart,
     )  # fmt: skip
     _run(request, kind="concept", dry_run=dry_run, as_json=as_json)
 
@@ -111,7 +112,7 @@ def train_base(
         name, data, registry, minutes=minutes, steps=steps, start=start,
         assignments=tuple(assignments or ()),
         device=device, precision=precision, seed=seed, resume=resume, overwrite=overwrite,
-        restart=restart, dry_run=dry_run,
+        restart=restart,
     )  # fmt: skip
     _run(request, kind="base", dry_run=dry_run, as_json=as_json)
 
@@ -141,7 +142,9 @@ def add_concept(
     Example: ebm add-concept size --data scenes.h5 --to color,position
     """
     from ebmcli.cli.console import print_json, table
+    from ebmcli.registry import read_registry
     from ebmcli.workflows.add_concept import add
+    from ebmcli.workflows.plans import plan_concept
 
     request = _request(
         name, data, registry, factor=factor, method=method, base=base, minutes=minutes,
@@ -150,6 +153,10 @@ def add_concept(
         seed=seed, resume=resume, overwrite=overwrite, restart=restart,
     )  # fmt: skip
     others = tuple(part.strip() for part in to.split(",") if part.strip())
+    for other in others:
+        read_registry(request.registry).get("concept", other)
+    plan_concept(request)
+    request = _own(request)
     with _training_progress(f"train {name}") as report:
         added = add(request, others=others, report=report)
     if as_json:
@@ -160,14 +167,19 @@ def add_concept(
     table("nothing forgotten: frozen files are unchanged", headers, rows)
 
 
-def _request(
-    name: str, data: Path, registry: Path | None, *, dry_run: bool = False, **options: Any
-) -> Any:
-    from ebmcli.registry import find_registry, writable_registry
+def _request(name: str, data: Path, registry: Path | None, **options: Any) -> Any:
+    from ebmcli.registry import find_registry
     from ebmcli.workflows.plans import TrainRequest
 
-    path = find_registry(registry) if dry_run else writable_registry(registry)
+    path = find_registry(registry)
     return TrainRequest(name=name, data=data, registry=path, command=typed_command(), **options)
+
+
+def _own(request: Any) -> Any:
+    """The request on a registry that may be changed: the bundled one is copied by what is right."""
+    from ebmcli.registry import writable_registry
+
+    return replace(request, registry=writable_registry(request.registry))
 
 
 def _run(request: Any, *, kind: str, dry_run: bool, as_json: bool) -> None:
@@ -176,11 +188,15 @@ def _run(request: Any, *, kind: str, dry_run: bool, as_json: bool) -> None:
     from ebmcli.workflows.prepare import rehearse
     from ebmcli.workflows.train import train as run_plan
 
-    plan = plan_base(request) if kind == "base" else plan_concept(request)
+    planned = plan_base if kind == "base" else plan_concept
+    plan = planned(request)
     if dry_run:
         rehearse(plan)
         print_json(plan.to_dict())
         return
+    own = _own(request)
+    if own != request:
+        plan = planned(own)
     if plan.resting:
         named = ", ".join(plan.resting)
         message(f"warning: {named} were trained against the base {request.name} that this replaces")

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from ebmcli.checkpoint import file_digest, read_checkpoint
 from ebmcli.cli.app import app
-from ebmcli.registry import create_registry, read_registry
+from ebmcli.registry import create_registry, places, read_registry
 from ebmcli.workflows import add_concept
 from ebmcli.workflows.generate import GenerateRequest
 
@@ -50,6 +50,32 @@ def ebm(data: Path, registry: Path) -> Any:
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_only_a_command_that_is_right_copies_the_bundled_registry(
+    data: Path, registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a slip would keep a user on today's bundle for good."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.delenv("EBM_REGISTRY", raising=False)
+    monkeypatch.setattr(places, "BUNDLED", registry)
+    own = tmp_path / "home" / "registry.yaml"
+    monkeypatch.setattr(places, "user_registry", lambda: own)
+
+    def run(*words: str) -> int:
+        return CliRunner().invoke(app, [*words]).exit_code
+
+    given = ["--data", str(data), "--steps", "2", *QUICK]
+    assert run("rename", "nothing", "other") == 2
+    assert run("train", "color", "--data", "nothing.h5") == 1
+    assert run("train", "color", *given, "--base", "nothing") == 2
+    assert run("add-concept", "color", *given, "--to", "nothing") == 2
+    assert run("union", "both", SPACE, "nothing") == 2
+    assert not own.parent.exists()
+    assert run("train", "color", *given) == 0
+    assert "color" in read_registry(own).concepts
+    assert read_registry(registry).concepts == {}
 
 
 def test_train_prints_held_out_numbers_and_registers(ebm: Any, registry: Path) -> None:

@@ -203,7 +203,8 @@ def _show_calibration(rows: list[dict[str, Any]]) -> None:
     )
     n_small = sum(level["ece_by_chance"] > level["aim"] for level in asked)
     if n_small:
-        message(f"note: chance alone passes the aim in {n_small} of them; a larger -n tells more")
+        problem = f"so few pictures that perfect probabilities would miss {n_small} of them too"
+        message(f"note: {problem}; a larger -n tells more")
     for row in rows:
         if row["seen"]:
             message(f"note: {row['template']} has seen these pictures in its {row['seen']}")

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from ebmcli.core.expression import KEYWORDS, NAME
+from ebmcli.core.factors import Factor
 from ebmcli.datasets.hdf5 import read_info
 from ebmcli.datasets.recipes import RECIPES
 from ebmcli.errors import InterruptedRun, UnknownNameError, UsageError, nearest
@@ -133,7 +134,12 @@ def _calibration_cases(request: EvalRequest, registry: Registry) -> list[Case]:
     if not spaces:
         hint = "give labelled pictures of a space: --data FILE"
         raise UsageError(f"no space in {registry.path} can be rendered", hint=hint)
-    return [c for s in spaces for c in suite_cases(CALIBRATION, s, registry.factors(s))]
+    return [c for s in spaces for c in suite_cases(CALIBRATION, s, _calibrated(registry, s))]
+
+
+def _calibrated(registry: Registry, space: str) -> dict[str, Factor]:
+    """The concepts with one value per picture: a field of cells has no single confidence."""
+    return {n: f for n, f in registry.factors(space).items() if f.kind != "objects"}
 
 
 def _check_calibration(request: EvalRequest, registry: Registry, cases: list[Case]) -> None:

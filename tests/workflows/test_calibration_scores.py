@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from several import OBJECT
 from squares import COLOR, PLACE, SPACE, TALL, WIDTH, random_registry, squares_file
 
 from ebmcli.cli import evaluate as command
@@ -50,6 +51,9 @@ def test_what_follows_the_word_calibration_names_concepts(home: Path, registry: 
     assert found == [("formula", "color=red"), ("calibration", "tall"), ("calibration", "color")]
     every = list_cases(ask(home, "calibration"), registry)
     assert [case.template for case in every] == ["color", "tall", "size", "position"]
+    field = replace(registry.get("concept", "color"), name="object", factor=OBJECT)
+    beside = replace(registry, concepts={**registry.concepts, "object": field})
+    assert list_cases(ask(home, "calibration"), beside) == every
     with pytest.raises(UnknownNameError, match="concept 'colour'"):
         list_cases(ask(home, "calibration", "colour"), registry)
     with pytest.raises(UsageError, match="color is no concept of moons-64"):

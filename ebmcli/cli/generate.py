@@ -139,7 +139,7 @@ def generate(
     if sampler == "rejection":
         read += "were accepted by the model's own P(f | x)"
     else:
-        read += "are as right as real ones by the model's own reading, P(f | x) at least "
+        read += "are as right and as real as most real ones to the model, P(f | x) at least "
         read += f"{drawn.acceptance:.2f}"
     shown = f"{n} pictures of {base}" if base else read
     message(f"{shown}; {drawn.seconds:.1f} s")

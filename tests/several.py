@@ -61,11 +61,11 @@ def several(n: int, *, seed: int = 0) -> TrainingImages:
     return TrainingImages(torch.from_numpy(images), rows)
 
 
-def several_file(path: Path, *, n: int = 130) -> Path:
+def several_file(path: Path, *, n: int = 130, seed: int = 0) -> Path:
     """A dataset file of the space squares-16, so that the bases of ``squares`` serve."""
-    images, lists = draw_several(n)
+    images, lists = draw_several(n, seed=seed)
     info = DatasetInfo(
-        path=path, recipe="squares", size=SIZE, n_images=n, seed=0, factors={"object": OBJECT},
+        path=path, recipe="squares", size=SIZE, n_images=n, seed=seed, factors={"object": OBJECT},
         digest="", versions={},
     )  # fmt: skip
     with DatasetWriter(info) as writer:

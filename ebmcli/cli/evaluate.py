@@ -136,6 +136,9 @@ def show(document: dict[str, Any]) -> None:
         headers = ["concept", "n", "right", "at 0.4", "mean error", "s/picture"]
         rows = [_inferred(row) for row in inferred]
         table("values inferred from real pictures", headers, rows)
+        for row in inferred:
+            if "objects" in row:
+                message(_objects(row))
     if drawn or inferred:
         message("right: share +- standard error over seeds")
         allowed = {k: v for row in drawn + inferred for k, v in row.get("tolerances", {}).items()}
@@ -176,6 +179,13 @@ def _inferred(row: dict[str, Any]) -> list[str | None]:
         shown,
         f"{row['seconds_per_picture']:.3f}",
     ]
+
+
+def _objects(row: dict[str, Any]) -> str:
+    """What was found of a list of objects; its pictures are right when all of it is."""
+    n_true, n_found, n_both = (row["objects"][name] for name in ("true", "found", "both"))
+    said = f"{n_both} of {n_true} objects found, {n_found - n_both} invented"
+    return f"{row['template']}: {said}; a picture is right when neither goes wrong"
 
 
 def _show_calibration(rows: list[dict[str, Any]]) -> None:
@@ -225,7 +235,8 @@ def _own(measured: dict[str, Any]) -> str:
     factors = {k: v for k, v in measured.items() if isinstance(v, dict) and k != "present"}
     named = [f"{k} {100 * v['accuracy']:.1f} %" for k, v in factors.items() if "accuracy" in v]
     numbers = [f"{k} +-{v['mae']:.3f}" for k, v in factors.items() if "mae" in v]
-    return ", ".join([*named, *numbers])
+    lists = [f"{k} {100 * v['found']:.1f} % found" for k, v in factors.items() if "found" in v]
+    return ", ".join([*named, *numbers, *lists])
 
 
 def _percent(estimate: dict[str, Any] | None) -> str | None:

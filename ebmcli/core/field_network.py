@@ -50,10 +50,22 @@ class FieldNetwork(nn.Module):
 
     def _on_floor(self, features: Tensor) -> Tensor:
         """Features (B, w, rows, columns) of the picture at the cells: (B, w, n, n)."""
-        right, up = (self.middle[i] + self.reach[i] * self.nodes for i in (0, 1))
-        across = interpolation(right, features.shape[3]).to(features.dtype)
-        along = interpolation(-up, features.shape[2]).to(features.dtype)  # rows run downwards
-        return torch.einsum("bcrs,is,jr->bcij", features, across, along)
+        return on_floor(features, self.middle, self.reach, self.nodes)
+
+
+def on_floor(features: Tensor, middle: Tensor, reach: Tensor, nodes: Tensor) -> Tensor:
+    """Features (B, w, rows, columns) of a picture read at the n n cells of a floor: (B, w, n, n).
+
+    Args:
+        features: Maps that cover the picture.
+        middle: Where the floor's middle lies, to the right and up, in half pictures: (2,).
+        reach: How far the floor reaches from there, the same way: (2,).
+        nodes: Middles of the cells along an axis, in [-1, 1]: (n,).
+    """
+    right, up = (middle[i] + reach[i] * nodes for i in (0, 1))
+    across = interpolation(right, features.shape[3]).to(features.dtype)
+    along = interpolation(-up, features.shape[2]).to(features.dtype)  # rows run downwards
+    return torch.einsum("bcrs,is,jr->bcij", features, across, along)
 
 
 def line(n: int, *, device: torch.device | None = None) -> Tensor:

@@ -17,11 +17,13 @@ from torch import Generator, Tensor, nn
 
 from ebmcli.core.factors import Factor
 from ebmcli.errors import ConfigError
+from ebmcli.evaluation.object_reader import ObjectReader
 
 N_STAGES = 4  # each halves the picture
 LARGEST_MAP = 4  # side of the last feature map; larger pictures are averaged down to it
 NOISE_SCALE = 0.05  # intensity; residual noise up to this does not change what a person reads
 BRIGHTNESS = 0.05  # relative
+N_CHANNELS = 5  # colours and two coordinates
 REGRESSION_WEIGHT = 4.0  # of an error of a measured factor beside one nat of a named one; chosen
 REGRESSION_KNEE = 0.02  # of the half range; errors above count linearly, below quadratically
 
@@ -55,7 +57,8 @@ class Readings:
     """What a judge reads in B pictures.
 
     ``values`` are cell indices (B,) int64 for names, numbers (B,) for scalars, (B, 2) for
-    positions, in the unit of the factor. ``probabilities`` (B, K) are given for names only.
+    positions, in the unit of the factor, and rows (B, most, columns) for lists of objects, see
+    ``Factor.columns``. ``probabilities`` (B, K) are given for names only.
     """
 
     factors: Mapping[str, Factor]
@@ -94,7 +97,7 @@ class Judge(nn.Module):
         super().__init__()
         self.factors = dict(factors)
         self.config = config
-        channels = (5, *config.widths)  # colours and two coordinates
+        channels = (N_CHANNELS, *config.widths)
         self.stages = nn.Sequential(
             *(
                 nn.Sequential(
@@ -109,21 +112,55 @@ class Judge(nn.Module):
         self.penultimate = nn.Linear(config.widths[-1] * self.side**2, config.n_features)
         self.head_sizes = [head_size(factor) for factor in self.factors.values()]
         self.heads = nn.Linear(config.n_features, sum(self.head_sizes) + 1)
+        self.readers = nn.ModuleDict(
+            {
+                name: ObjectReader(factor, n_channels=N_CHANNELS, widths=config.widths)
+                for name, factor in self.factors.items()
+                if factor.kind == "objects"
+            }
+        )
         line = torch.linspace(-1, 1, config.size)
         grid = torch.stack(torch.meshgrid(line, line, indexing="ij"))[None]
         self.register_buffer("coordinates", grid, persistent=False)
 
     def features(self, x: Tensor) -> Tensor:
         """Penultimate features (B, F), non-negative; FID compares their distributions."""
-        grid = self.coordinates.expand(len(x), -1, -1, -1)
-        channels = torch.cat([x, grid], dim=1).contiguous(memory_format=torch.channels_last)
-        maps = F.adaptive_avg_pool2d(self.stages(channels), self.side)
-        return F.relu(self.penultimate(maps.flatten(1)))
+        return self._features(self._maps(self._channels(x))[-1])
 
     def forward(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Raw outputs of every factor, (B, K) logits or scaled numbers, and of "present" (B,)."""
-        outputs = self.heads(self.features(x)).split([*self.head_sizes, 1], dim=1)
-        return dict(zip(self.factors, outputs, strict=False)), outputs[-1][:, 0]
+        """Raw outputs of every factor and of "present" (B,).
+
+        Names have logits (B, K), numbers and places are scaled; lists of objects have the
+        log-probability of every outcome in every cell of the floor, (B, G K).
+        """
+        channels = self._channels(x)
+        maps = self._maps(channels)
+        outputs = self.heads(self._features(maps[-1])).split([*self.head_sizes, 1], dim=1)
+        read = dict(zip(self.factors, outputs, strict=False))
+        lists = {name: reader(channels, maps) for name, reader in self.readers.items()}
+        return read | lists, outputs[-1][:, 0]
+
+    def _channels(self, x: Tensor) -> Tensor:
+        grid = self.coordinates.expand(len(x), -1, -1, -1)
+        return torch.cat([x, grid], dim=1).contiguous(memory_format=torch.channels_last)
+
+    def _maps(self, channels: Tensor) -> list[Tensor]:
+        """What every stage makes of the picture, finest first."""
+        maps = []
+        for stage in self.stages:
+            channels = stage(channels)
+            maps.append(channels)
+        return maps
+
+    def _features(self, coarsest: Tensor) -> Tensor:
+        averaged = F.adaptive_avg_pool2d(coarsest, self.side)
+        return F.relu(self.penultimate(averaged.flatten(1)))
+
+    def object_reader(self, name: str) -> ObjectReader:
+        """The part that reads a factor of kind ``objects``."""
+        reader = self.readers[name]
+        assert isinstance(reader, ObjectReader)
+        return reader
 
     @torch.no_grad()
     def read(self, x: Tensor) -> Readings:
@@ -135,6 +172,8 @@ class Judge(nn.Module):
             if factor.names:
                 probabilities[name] = outputs[name].softmax(1)
                 values[name] = outputs[name].argmax(1)
+            elif name in self.readers:
+                values[name] = self.object_reader(name).rows(outputs[name])
             else:
                 value = middle(factor) + half_range(factor) * outputs[name]
                 values[name] = value if factor.kind == "position" else value[:, 0]
@@ -147,7 +186,9 @@ class Judge(nn.Module):
 
 
 def head_size(factor: Factor) -> int:
-    """Outputs for one factor: K logits, one number, or two."""
+    """Outputs of the linear heads for one factor: K logits, a number, two; none for objects."""
+    if factor.kind == "objects":
+        return 0
     return len(factor.names) or (2 if factor.kind == "position" else 1)
 
 
@@ -170,7 +211,8 @@ def judge_losses(
         judge: In training mode.
         positives: Pictures (B, 3, S, S) with labels.
         negatives: Pictures (B', 3, S, S) without a recognisable object.
-        labels: Cell indices (B,) for names, numbers (B,) or (B, 2) otherwise.
+        labels: Cell indices (B,) for names, rows (B, most, columns) for objects, else numbers (B,)
+            or (B, 2).
 
     Returns:
         Scalars by factor, "present", and their sum "loss".
@@ -181,6 +223,8 @@ def judge_losses(
         output, label = outputs[name][: len(positives)], labels[name]
         if factor.names:
             losses[name] = F.cross_entropy(output, label)
+        elif name in judge.readers:
+            losses[name] = judge.object_reader(name).loss(output, label)
         else:
             target = (label.view(len(label), -1) - middle(factor)) / half_range(factor)
             error = F.smooth_l1_loss(output, target, beta=REGRESSION_KNEE)

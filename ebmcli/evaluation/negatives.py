@@ -9,7 +9,7 @@ of the next paragraph:
 - average: the mean of many medians of 31 pictures, with noise of standard deviation U(0, 1);
 - shuffled: the 8 x 8 tiles of a picture in random order.
 
-Spaces with a position get two more, the others one:
+Spaces with a position or a list of objects get two more, the others one:
 
 - emptied: the pixelwise median of 31 pictures (see :func:`empty_floors`), brought to the colour of
   another; objects stand in different places and vanish, the floor stays;
@@ -35,10 +35,12 @@ FADED = 0.15  # largest weight of an object that is still hard to see
 def differ_much(labels: Mapping[str, Tensor], factors: Mapping[str, Factor]) -> Tensor:
     """Which pairs of pictures differ much: (B, B) bool.
 
-    With a position: by half its half range in one coordinate; otherwise: in half of the named
-    factors.
+    With a position: by half its half range in one coordinate; with a list of objects: all of them;
+    otherwise: in half of the named factors.
     """
     for name, factor in factors.items():
+        if factor.kind == "objects":
+            return torch.ones(len(labels[name]), len(labels[name]), dtype=torch.bool)
         if factor.kind == "position":
             place = labels[name]
             distance = (place[:, None] - place[None]).abs().amax(2)
@@ -72,7 +74,7 @@ def without_object(
         lambda rows: noisy_average(floors.mean(0).expand_as(x[rows]), generator=generator),
         lambda rows: shuffled(x[rows], generator=generator),
     ]
-    if any(factor.kind == "position" for factor in factors.values()):
+    if any(factor.kind in ("position", "objects") for factor in factors.values()):
         kinds.append(lambda rows: emptied(x[rows], floors, generator=generator))
         kinds.append(lambda rows: faded(x[rows], floors, generator=generator))
     else:

@@ -2,7 +2,8 @@
 
 A statement about a name is true when the judge reads that name; one about a place when both
 coordinates are within a tolerance; ``size=0.4`` within a tolerance of its own; ``size>0.4`` by
-comparison. Connectives are those of boolean logic.
+comparison; ``object(color=red, position=(0,0))`` when one object has all the parts. Connectives are
+those of boolean logic.
 
 Tolerances (:func:`tolerance_of`) are lengths where a factor is measured in the world units of the
 renderer, and a tenth of its range where it has any other unit: degrees, years, none.
@@ -46,8 +47,7 @@ def holds(
 
     def truth(literal: Literal) -> Tensor:
         factor, value = readings.factors[literal.name], readings.values[literal.name]
-        tolerance = wide_tolerance_of(factor) if wide else tolerance_of(factor)
-        return statement_holds(literal, factor, value, tolerance=tolerance)
+        return statement_holds(literal, factor, value, wide=wide)
 
     result: Tensor = interpret(
         expression,
@@ -85,8 +85,13 @@ def tolerances(factors: Iterable[Factor]) -> dict[str, float]:
     return {factor.name: tolerance_of(factor) for factor in measured}
 
 
-def statement_holds(literal: Literal, factor: Factor, value: Tensor, *, tolerance: float) -> Tensor:
-    """Truth of one statement for values (B,) or (B, 2): (B,) bool."""
+def statement_holds(
+    literal: Literal, factor: Factor, value: Tensor, *, wide: bool = False
+) -> Tensor:
+    """Truth of one statement for values (B,), (B, 2) or objects (B, most, columns): (B,) bool."""
+    if factor.kind == "objects":
+        return _described(literal, factor, value, wide=wide).any(1)
+    tolerance = wide_tolerance_of(factor) if wide else tolerance_of(factor)
     if factor.names:
         name = "yes" if literal.value is None else str(literal.value)
         return value == factor.names.index(name)
@@ -99,7 +104,31 @@ def statement_holds(literal: Literal, factor: Factor, value: Tensor, *, toleranc
     return (error <= tolerance).all(1) if factor.kind == "position" else error <= tolerance
 
 
+def _described(literal: Literal, factor: Factor, rows: Tensor, *, wide: bool) -> Tensor:
+    """Which objects have all that a statement about objects asks for: (B, most) bool."""
+    met = rows[:, :, 0] > 0
+    for name, value in literal.parts:
+        part = factor.part(name)
+        columns = [factor.columns.index(column) for column in part.columns]
+        values = rows[:, :, columns].flatten(0, 1)
+        values = values if part.kind == "position" else values[:, 0]
+        holds_of = statement_holds(Literal(name, "=", value), part, values, wide=wide)
+        met = met & holds_of.view(met.shape)
+    return met
+
+
+def spoken_of(expression: Expression, factors: Mapping[str, Factor]) -> list[Factor]:
+    """The factors a formula speaks about, each once; of objects the parts it names."""
+    found: dict[str, Factor] = {}
+    for literal in literals(expression):
+        factor = factors[literal.name]
+        if factor.kind != "objects":
+            found[factor.name] = factor
+        for name, _ in literal.parts:
+            found[f"{factor.name} {name}"] = factor.part(name)
+    return list(found.values())
+
+
 def places_of(expression: Expression, factors: Mapping[str, Factor]) -> list[Factor]:
     """The places a formula speaks about, each once: of them a wider tolerance is counted too."""
-    names = dict.fromkeys(literal.name for literal in literals(expression))
-    return [factors[name] for name in names if factors[name].kind == "position"]
+    return [factor for factor in spoken_of(expression, factors) if factor.kind == "position"]

@@ -113,6 +113,7 @@ def readable_concepts(registry: Registry, space: str, judge: Judge) -> dict[str,
     """The concepts of a space that its judge reads, one per factor.
 
     Two concepts of one factor speak about the same thing: only the first of the registry is taken.
+    Lists of objects are left out: random formulas have one value per picture and concept.
 
     Raises:
         UsageError: There are none.
@@ -120,11 +121,13 @@ def readable_concepts(registry: Registry, space: str, judge: Judge) -> dict[str,
     found: dict[str, Factor] = {}
     for name, factor in registry.factors(space).items():
         taken = {other.name for other in found.values()}
-        if judge.factors.get(factor.name) == factor and factor.name not in taken:
+        if factor.kind == "objects" or factor.name in taken:
+            continue
+        if judge.factors.get(factor.name) == factor:
             found[name] = factor
     if not found:
         hint = f"it reads {', '.join(judge.factors)}"
-        raise UsageError(f"the judge of {space} reads none of its concepts", hint=hint)
+        raise UsageError(f"the judge of {space} reads none of its concepts of one value", hint=hint)
     return found
 
 

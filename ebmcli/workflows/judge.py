@@ -14,6 +14,7 @@ from ebmcli.datasets.hdf5 import DatasetInfo, read_info
 from ebmcli.errors import ConfigError, OutputExistsError, UsageError
 from ebmcli.evaluation.judge import Judge, JudgeConfig, disturb, judge_losses
 from ebmcli.evaluation.negatives import empty_floors, without_object
+from ebmcli.evaluation.object_counts import objects_read
 from ebmcli.evaluation.truth import PRESENT, tolerance_of
 from ebmcli.registry import Record, read_registry
 from ebmcli.registry.schema import check_name
@@ -108,8 +109,10 @@ def measure(judge: Judge, held: Labelled, *, seed: int) -> dict[str, Any]:
     """What a judge gets right on clean held-out pictures, per factor, and about presence.
 
     Names: accuracy. Numbers: mean absolute error, per coordinate for positions, and the share
-    within the tolerances of ``truth.py``. Presence: the share of clean pictures called present, of
-    slightly disturbed ones, and of pictures without an object called absent.
+    within the tolerances of ``truth.py``. Objects: the share that is found, of those found the
+    share that is none, and the pictures in which neither happens. Presence: the share of clean
+    pictures called present, of slightly disturbed ones, and of pictures without an object called
+    absent.
     """
     readings, _ = read_all(judge, held.images)
     measured: dict[str, Any] = {"n": len(readings)}
@@ -117,6 +120,9 @@ def measure(judge: Judge, held: Labelled, *, seed: int) -> dict[str, Any]:
         value, label = readings.values[name], held.labels[name]
         if factor.names:
             measured[name] = {"accuracy": _mean(value == label)}
+            continue
+        if factor.kind == "objects":
+            measured[name] = objects_read(value, label, factor).shares()
             continue
         error = (value - label).abs()
         limit = tolerance_of(factor)
@@ -176,10 +182,6 @@ def _checked(request: JudgeRequest) -> tuple[DatasetInfo, DatasetInfo | None]:
         raise OutputExistsError(f"judge {request.name} of {registry.path}")
     info = read_info(request.data)
     held = read_info(request.held) if request.held else None
-    lists = [name for name, factor in info.factors.items() if factor.kind == "objects"]
-    if lists:
-        problem = f"{info.path} has {lists[0]}, a list of objects, which a judge cannot read"
-        raise UsageError(problem, hint="train a judge on pictures of one object, such as scenes")
     users = [*registry.bases.values(), *registry.concepts.values()]
     same = [record.name for record in users if info.digest in record.training_data]
     if same:

@@ -33,6 +33,8 @@ def open_results(
 ) -> Document:
     """A fresh document, or the one in the file to go on with.
 
+    A file without rows, as a run leaves that failed early, is written over: nothing is in it.
+
     Args:
         fresh: Has ``format``, ``version``, ``settings`` and no rows yet.
         path: The results file; None keeps nothing.
@@ -48,17 +50,23 @@ def open_results(
     if path is None or not path.exists():
         write_results(fresh, path)  # a folder that cannot be written is found before anything long
         return fresh
-    if not resume:
-        if overwrite:
-            return fresh
-        raise OutputExistsError(path, hint="add --resume to go on with it, or --overwrite")
+    if overwrite and not resume:
+        return fresh
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["format"] != fresh["format"] or document["version"] > fresh["version"]:
             raise ValueError("another format")
         settings = document["settings"]
+        n_rows = len(document["rows"])
     except (OSError, ValueError, KeyError, TypeError) as error:
+        if not resume:
+            raise OutputExistsError(path) from error
         raise FileFormatError(path, f"holds no results of {by}") from error
+    if n_rows == 0:
+        write_results(fresh, path)
+        return fresh
+    if not resume:
+        raise OutputExistsError(path, hint="add --resume to go on with it, or --overwrite")
     mine = json.loads(json.dumps(fresh["settings"]))
     other = [key for key in mine if settings.get(key) != mine[key]]
     if other:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ebmcli.core.expression import And, Expression, concept_names, literals, map_literals
 from ebmcli.core.factors import Factor
+from ebmcli.core.found import found_objects
 from ebmcli.core.images import to_intensity
 from ebmcli.core.inference import log_posterior_at, map_estimate
 from ebmcli.errors import UsageError
@@ -24,10 +25,13 @@ from ebmcli.evaluation.metrics import (
     pairwise_distance,
     share,
 )
+from ebmcli.evaluation.object_counts import objects_read
+from ebmcli.evaluation.object_reader import rows_of
 from ebmcli.evaluation.truth import (
     PRESENT,
     holds,
     places_of,
+    spoken_of,
     tolerance_of,
     tolerances,
     wide_tolerance_of,
@@ -113,13 +117,13 @@ class Scorer:
         tallies = [self._tally(case, seed, report) for seed in self.seeds]
         sources = {group["formula"] for tally in tallies for group in tally.groups}
         judged = [self._judged(source) for source in sources]
-        spoken = {literal.name for formula in judged for literal in literals(formula)}
+        spoken = {f.name: f for s in judged for f in spoken_of(s, self.judge.factors)}
         places = [place for s in judged for place in places_of(s, self.judge.factors)]
         features = torch.cat([f for tally in tallies for f in tally.features])
         right = torch.cat([r for tally in tallies for r in tally.right])
         confidence = torch.cat([c for tally in tallies for c in tally.confidence])
         return _estimates(tallies, places=places) | {
-            "tolerances": tolerances(self.judge.factors[name] for name in sorted(spoken)),
+            "tolerances": tolerances(spoken[name] for name in sorted(spoken)),
             "fid": self._fid(features, sources),
             "variety": pairwise_distance(features),
             "own_calibration_error": calibration_error(confidence, right),
@@ -198,15 +202,16 @@ class Scorer:
         factor = judge_factor(self.judge, concept.factor, case.space)
         data = self.reference.data
         n = min(self.n, len(data.images) // len(self.seeds))
-        errors, seconds = [], 0.0
+        found, truths, seconds = [], [], 0.0
         for index, seed in enumerate(self.seeds):
             report(f"seed {seed}")
             part = data.part(slice(index * n, (index + 1) * n))
             start = time.monotonic()
             values = map_values(concept, part.images, device=device)
             seconds += time.monotonic() - start
-            errors.append((values - part.labels[factor.name]).abs())
-        return _inference_estimates(errors, factor) | {
+            found.append(values)
+            truths.append(part.labels[factor.name])
+        return _inference_estimates(found, truths, factor) | {
             "seconds_per_picture": seconds / (n * len(self.seeds)),
             "data": self.reference.digest,
             "digests": {
@@ -239,16 +244,21 @@ def conjuncts(expression: Expression) -> list[Expression]:
 def map_values(concept: Concept, images: Tensor, *, device: torch.device) -> Tensor:
     """MAP values of pictures uint8 (N, S, S, 3): cells (N,), numbers (N,) or places (N, 2).
 
-    As ``ebm infer`` reads them; ``concept`` is on ``device``, the values are on the CPU.
+    Of a list of objects those that are found, as rows (N, most, columns) of a label. As
+    ``ebm infer`` reads them; ``concept`` is on ``device``, the values are on the CPU.
     """
     log_prior, values = concept.log_prior.cpu(), []
     for batch in images.split(READ_BATCH):  # type: ignore[no-untyped-call]  # torch has no type
         x = to_intensity(batch).to(device)
         log_q = log_posterior_at(concept, x, SIGMAS, seed=NOISE_SEED).float().cpu()
         for single in log_q:
+            if concept.factor.kind == "objects":
+                values.append(rows_of(found_objects(single, concept.factor), concept.factor))
+                continue
             found = map_estimate(single[None], log_prior, concept.factor)
-            values.append(found.cell if concept.factor.names else found.value)
-    return torch.tensor(values)
+            value = found.cell if concept.factor.names else found.value
+            values.append(torch.tensor(value))
+    return torch.stack(values)
 
 
 def _estimates(tallies: list[_Tally], *, places: list[Factor]) -> dict[str, Any]:
@@ -270,8 +280,26 @@ def _estimates(tallies: list[_Tally], *, places: list[Factor]) -> dict[str, Any]
     return numbers
 
 
-def _inference_estimates(errors: list[Tensor], factor: Factor) -> dict[str, Any]:
-    """Accuracy of names; mean absolute error and share within tolerances of numbers."""
+def _inference_estimates(
+    found: list[Tensor], truths: list[Tensor], factor: Factor
+) -> dict[str, Any]:
+    """Accuracy of names; mean absolute error and share within tolerances of numbers.
+
+    A list of objects is right when none is missed and none invented; ``objects`` has the numbers of
+    true objects, of found ones, and of those that are both, in all pictures together.
+    """
+    if factor.kind == "objects":
+        counts = [objects_read(*pair, factor) for pair in zip(found, truths, strict=True)]
+        return {
+            "n": sum(len(count.true) for count in counts),
+            "accuracy": plain(share([count.all_right for count in counts])),
+            "objects": {
+                name: sum(int(getattr(count, name).sum()) for count in counts)
+                for name in ("true", "found", "both")
+            },
+            "tolerances": tolerances(factor.parts),
+        }
+    errors = [(one - other).abs() for one, other in zip(found, truths, strict=True)]
     numbers: dict[str, Any] = {"n": sum(len(error) for error in errors)}
     if factor.names:
         return numbers | {"accuracy": plain(share([error == 0 for error in errors]))}

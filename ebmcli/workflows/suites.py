@@ -1,28 +1,43 @@
 """What ``ebm eval`` asks for: single concepts, conjunctions, inference, calibration, formulas.
 
 A template is a formula in which ``color=?`` stands for a value that is drawn by a seed, so that
-one row of a table speaks about all values of its concepts.
+one row of a table speaks about all values of its concepts; in ``object(color=?)`` it is part of an
+object.
 """
 
 import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import combinations, pairwise, product
 
-from ebmcli.core.expression import NAME, value_text
+from ebmcli.core.expression import KEYWORDS, NAME, value_text
 from ebmcli.core.factors import Factor, Value
+from ebmcli.errors import UsageError
 
 CALIBRATION = "calibration"
 SUITES = ("single", "conjunction", "inference", CALIBRATION)
 N_GROUPS = 20  # values that a row with numbers or several concepts draws per seed; chosen
 MIN_GROUP = 5  # pictures of one formula; fewer would make chains of many batches of one
 INNER = 0.9  # of the range of a position: places whose object is wholly in the picture
+APART = 0.4  # of the range: least distance, in one coordinate, of the places of two objects
+MAX_DRAWS = 1000  # of the places of one formula
+_PLACED, _THING = "object(position=?)", "object(shape=?, color=?, position=?)"
 CONJUNCTIONS: dict[str, tuple[str, ...]] = {  # by recipe
     "scenes": (
         "color=? & position=?",
         "shape=? & color=?",
         "shape=? & color=? & position=?",
+    ),
+    "clutter": (
+        _PLACED,
+        f"{_PLACED} & {_PLACED}",
+        f"{_PLACED} & {_PLACED} & {_PLACED}",
+        _THING,
+        f"{_THING} & {_THING}",
+        f"{_THING} & {_THING} & {_THING}",
+        "object(color=?) & count=?",
+        "~object(color=?)",
     ),
     "faces": (
         "old & male & ~wavy",
@@ -52,17 +67,59 @@ def suite_cases(suite: str, space: str, factors: Mapping[str, Factor]) -> list[C
     if suite in ("inference", CALIBRATION):
         return [Case(suite=suite, space=space, template=name) for name in factors]
     if suite == "single":
-        return [Case(suite=suite, space=space, template=f"{name}=?") for name in factors]
+        templates = [_single(name, factor) for name, factor in factors.items()]
+        return [Case(suite=suite, space=space, template=template) for template in templates]
     recipe = space.rpartition("-")[0]
-    names = list(factors)
-    pairs = [f"{a}=? & {b}=?" for a, b in pairwise(names)]
+    singles = [_single(name, factor) for name, factor in factors.items()]
+    pairs = [f"{a} & {b}" for a, b in pairwise(singles)]
     listed = [t for t in CONJUNCTIONS.get(recipe, ()) if set(named(t)) <= set(factors)]
     return [Case(suite=suite, space=space, template=template) for template in listed or pairs]
 
 
+def _single(name: str, factor: Factor) -> str:
+    """A template that asks for one value of a concept; of objects for one with all that is read."""
+    if factor.kind != "objects":
+        return f"{name}=?"
+    read = [part.name for part in factor.parts if part.names or part.kind == "position"]
+    return f"{name}({', '.join(f'{part}=?' for part in read)})"
+
+
 def named(template: str) -> list[str]:
-    """The concepts of a template, from left to right."""
-    return re.findall(NAME, re.sub(rf"=\s*{NAME}", "=", template))
+    """The concepts of a template, from left to right; parts of objects are none."""
+    plain = re.sub(rf"=\s*{NAME}", "=", template)
+    found = re.finditer(NAME, plain)
+    return [match[0] for match in found if _described(plain[: match.start()]) is None]
+
+
+def _described(before: str) -> str | None:
+    """The concept in whose brackets a text ends, as ``object`` of ``~object(color=red, ``."""
+    depth = 0
+    for index in range(len(before) - 1, -1, -1):
+        depth += {")": 1, "(": -1}.get(before[index], 0)
+        if depth < 0:
+            opened = re.search(rf"({NAME})\s*$", before[:index])
+            if opened and opened[1] not in KEYWORDS:
+                return opened[1]
+            depth = 0  # a bracket around formulas; one further out may be a description
+    return None
+
+
+@dataclass(frozen=True)
+class _Open:
+    """One open place of a template: what is asked for, and whether it is a part of an object."""
+
+    factor: Factor
+    of_object: bool
+
+
+def _open_places(template: str, factors: Mapping[str, Factor]) -> list[_Open]:
+    """The open places of a template, from left to right."""
+    places = []
+    for match in _OPEN.finditer(template):
+        owner = _described(template[: match.start()])
+        factor = factors[match[1]] if owner is None else factors[owner].part(match[1])
+        places.append(_Open(factor, owner is not None))
+    return places
 
 
 def groups(
@@ -73,35 +130,66 @@ def groups(
     A formula as typed is one group. Combinations of open names come in turn, where they are too
     many in an order of the seed, none twice before all have come; numbers are uniform.
     """
-    open_names = _OPEN.findall(template)
-    if not open_names:
+    places = _open_places(template, factors)
+    if not places:
         return [(template, n)]
     source = random.Random(f"{seed} {template}")
-    combinations = list(product(*(factors[name].names or (None,) for name in open_names)))
-    only_names = len(open_names) == 1 and len(combinations) > 1
-    n_groups = len(combinations) if only_names else max(1, min(N_GROUPS, n // MIN_GROUP))
-    if len(combinations) > n_groups:
-        source.shuffle(combinations)
-    values: list[Sequence[Value]] = [
-        [
-            draw_value(factors[name], source) if word is None else word
-            for name, word in zip(open_names, combinations[i % len(combinations)], strict=True)
-        ]
-        for i in range(min(n, n_groups))
-    ]
+    words = list(product(*(place.factor.names or (None,) for place in places)))
+    only_names = len(places) == 1 and len(words) > 1
+    n_groups = len(words) if only_names else max(1, min(N_GROUPS, n // MIN_GROUP))
+    if len(words) > n_groups:
+        source.shuffle(words)
+    values = [_values(places, words[i % len(words)], source) for i in range(min(n, n_groups))]
     counts = [n // len(values) + (i < n % len(values)) for i in range(len(values))]
     return [(fill(template, value), count) for value, count in zip(values, counts, strict=True)]
+
+
+def _values(
+    places: Sequence[_Open], words: Sequence[str | None], source: random.Random
+) -> list[Value]:
+    """A value for every open place, words as given; places of objects are apart.
+
+    Raises:
+        UsageError: None were found in MAX_DRAWS draws: too many objects for the floor.
+    """
+    for _ in range(MAX_DRAWS):
+        values = [
+            draw_value(place.factor, source) if word is None else word
+            for place, word in zip(places, words, strict=True)
+        ]
+        if _are_apart(places, values):
+            return values
+    raise UsageError("so many objects find no place apart", hint="ask for fewer places with =?")
+
+
+def _are_apart(places: Sequence[_Open], values: Sequence[Value]) -> bool:
+    """Do the places of objects keep APART of their range from each other in some coordinate?"""
+    taken = [
+        (value, APART * (place.factor.high - place.factor.low))
+        for place, value in zip(places, values, strict=True)
+        if place.of_object and isinstance(value, tuple)
+    ]
+    return all(
+        max(abs(a - b) for a, b in zip(one, other, strict=True)) >= least
+        for (one, least), (other, _) in combinations(taken, 2)
+    )
 
 
 def draw_value(factor: Factor, source: random.Random) -> Value:
     """A value of a factor, uniform; numbers have two decimals."""
     if factor.names:
         return source.choice(factor.names)
-    middle, half = (factor.low + factor.high) / 2, (factor.high - factor.low) / 2
     if factor.kind == "scalar":
         return round(source.uniform(factor.low, factor.high), 2)
+    return _place(factor, source)
+
+
+def _place(factor: Factor, source: random.Random) -> tuple[float, float]:
+    """A place whose object is wholly in the picture, uniform; two decimals."""
+    middle, half = (factor.low + factor.high) / 2, (factor.high - factor.low) / 2
     low, high = middle - INNER * half, middle + INNER * half
-    return (round(source.uniform(low, high), 2), round(source.uniform(low, high), 2))
+    x, y = (round(source.uniform(low, high), 2) for _ in range(2))
+    return (x + 0.0, y + 0.0)  # no minus zero
 
 
 def fill(template: str, values: Sequence[Value]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from squares import put_base, random_registry
 from typer.testing import CliRunner
 
 from ebmcli.cli.app import app
+from ebmcli.cli.evaluate import show
 from ebmcli.core.concepts import PosteriorConcept
 from ebmcli.core.expression import parse
 from ebmcli.core.inference import Estimate
@@ -24,10 +26,14 @@ from ebmcli.registry import create_registry, read_registry
 from ebmcli.training.loop import TrainingConfig, TrainingState, training_run
 from ebmcli.training.objectives import ObjectiveConfig, posterior_objective
 from ebmcli.workflows.add_concept import add
+from ebmcli.workflows.bench_logic import bench_logic
+from ebmcli.workflows.bench_plan import BenchRequest
+from ebmcli.workflows.evaluate import EvalRequest, evaluate
 from ebmcli.workflows.finished import acceptance
 from ebmcli.workflows.generate import GenerateRequest, draw_pictures
 from ebmcli.workflows.infer import Item, Reading, answers, plan_inference
 from ebmcli.workflows.judge import JudgeRequest, train_judge
+from ebmcli.workflows.judging import load_judge
 from ebmcli.workflows.loading import load_concepts
 from ebmcli.workflows.plans import TrainRequest, plan_concept
 from ebmcli.workflows.readings import Score, csv_line, json_line, table_row
@@ -177,6 +183,37 @@ def test_a_list_of_objects_is_listed_with_its_parts_and_what_was_found(tmp_path:
     assert accuracy(replace(record, measured={"held_out": {"0.05": {"found": 0.75}}})) == 0.75
 
 
-def test_a_judge_refuses_lists_of_objects(data: Path, registry: Path) -> None:
-    with pytest.raises(UsageError, match="a judge cannot read"):
-        train_judge(JudgeRequest(name="judge", data=data, registry=registry), report=lambda _: None)
+def test_a_judge_reads_lists_of_objects_and_scores_pictures_and_inference(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry = random_registry(tmp_path / "random", [OBJECT])
+    judge = JudgeRequest(name="judge", data=data, registry=registry, steps=1)
+    record = train_judge(judge, report=lambda _: None)
+    assert set(record.measured["object"]) == {"found", "invented", "all_right"}
+    known = read_registry(registry)
+    assert load_judge(known, "squares-16").factors == {"object": OBJECT}
+    sampling = GenerateRequest(expression="", steps=2, attempts=1, device="cpu")
+    fresh = several_file(tmp_path / "fresh.h5", n=40, seed=5)
+    asked = EvalRequest(
+        targets=("single", "inference", "object(color=?) | ~object"), sampling=sampling, n=6,
+        seeds=2, data=fresh, output=tmp_path / "results.json",
+    )  # fmt: skip
+    draw = partial(draw_pictures, registry=known)
+    document = evaluate(asked, known, draw=draw, report=lambda *_: None)
+    single, inference, formula = document["rows"]
+    assert single["template"] == "object(height=?, color=?, position=?)"
+    assert single["tolerances"] == {"position": 0.2}
+    assert "accuracy_at_0.4" in single
+    assert formula["n"] == 12
+    assert inference["accuracy"]["n"] == inference["n"] == 12
+    assert inference["objects"]["both"] <= inference["objects"]["true"]
+    assert 12 <= inference["objects"]["true"] <= 36
+    show(document)
+    assert "objects found" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="reads none"):
+        bench_logic(
+            BenchRequest(sampling=sampling, space="squares-16", folder=tmp_path),
+            known,
+            draw=draw,
+            report=lambda *_: None,
+        )

@@ -7,6 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from ebmcli.errors import EbmError
+
+NO_IMAGE_HINT = "give PNG, JPEG or WebP files, folders of them, or a dataset file (.h5)"
+
 
 def infer(
     images: Annotated[
@@ -71,6 +75,8 @@ def infer(
     )
     with _writer(kind, target, loaded, overwrite=overwrite) as write:
         n_skipped, score = _read(stream, plan.n_images, loaded, write=write, maps=drawn)
+        if n_skipped == plan.n_images:  # raised here, so that no file of nothing is left behind
+            raise EbmError(f"none of {n_skipped} images could be read", hint=NO_IMAGE_HINT)
     for line in score.lines():
         message(line)
     if n_skipped:

@@ -43,7 +43,13 @@ class Record:
     @property
     def training_data(self) -> tuple[str, ...]:
         """Digests of the datasets that the weights, and those they came from, were trained on."""
-        return tuple(_data_digests(self.provenance))
+        return tuple(part["data"] for part in _trainings(self.provenance) if "data" in part)
+
+    @property
+    def training_seeds(self) -> tuple[int, ...]:
+        """Seeds of the renders among them: files of one seed begin with the same pictures."""
+        parts = _trainings(self.provenance)
+        return tuple(part["data_seed"] for part in parts if "data_seed" in part)
 
     @property
     def trained_base(self) -> str | None:
@@ -221,16 +227,23 @@ def _registry(sections: Sections, path: Path) -> Registry:
     )
 
 
-def _data_digests(provenance: Any) -> list[str]:
-    """Of a training, of its mending, of the one it began with, and of the parts of a union."""
+def _trainings(provenance: Any) -> list[dict[str, Any]]:
+    """A training, its mending, the one it began with, and the parts of a union: what they used.
+
+    Each has ``data``, a digest, and ``data_seed``, where they are recorded.
+    """
     if not isinstance(provenance, dict):
         return []
-    used = [part for part in (provenance, provenance.get("mended")) if isinstance(part, dict)]
-    own = [part["data"] for part in used if isinstance(part.get("data"), str)]
+    kinds = {"data": str, "data_seed": int}
+    own = [
+        {key: part[key] for key, kind in kinds.items() if isinstance(part.get(key), kind)}
+        for part in (provenance, provenance.get("mended"))
+        if isinstance(part, dict)
+    ]
     parts = provenance.get("parts")
     sources = [provenance.get("start"), *(parts if isinstance(parts, list) else [])]
     found = [s.get("provenance") for s in sources if isinstance(s, dict)]
-    return own + [digest for source in found for digest in _data_digests(source)]
+    return own + [training for source in found for training in _trainings(source)]
 
 
 def _record(kind: Kind, name: str, entry: Entry) -> Record:

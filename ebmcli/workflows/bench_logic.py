@@ -11,6 +11,7 @@ from typing import Any
 
 from ebmcli.checkpoint import write_bytes
 from ebmcli.core.factors import Factor
+from ebmcli.datasets.hdf5 import read_info
 from ebmcli.errors import InterruptedRun, OutputExistsError, UsageError
 from ebmcli.evaluation.formulas import why_not
 from ebmcli.evaluation.judge import Judge
@@ -19,7 +20,7 @@ from ebmcli.workflows.bench_page import logic_page
 from ebmcli.workflows.bench_plan import BenchRequest, Group, Line, plan_groups, plan_lines
 from ebmcli.workflows.bench_row import Bench, Draw, Row, Sample, same_plan
 from ebmcli.workflows.bench_sheet import logic_sheet, shown_groups, shown_lines
-from ebmcli.workflows.judging import judge_record, load_judge, load_reference
+from ebmcli.workflows.judging import check_reference, judge_record, load_judge, load_reference
 from ebmcli.workflows.results_file import circumstances, is_current, open_results, write_results
 
 FORMAT, VERSION = "ebm-bench-logic", 1
@@ -138,6 +139,8 @@ def _planned(request: BenchRequest, registry: Registry, draw: Draw, report: Repo
         known = f"spaces with concepts: {', '.join(spaces) or 'none'}"
         raise UsageError(f"no concepts of the space {request.space!r}", hint=known)
     judge = load_judge(registry, request.space)
+    if request.data is not None:
+        check_reference(judge, request.space, read_info(request.data))
     factors = readable_concepts(registry, request.space, judge)
     lines = plan_lines(request, factors)
     n = request.pictures(lines)

@@ -24,7 +24,7 @@ from ebmcli.registry import Record, Registry, edit_registry
 from ebmcli.workflows.device import resolve_device
 from ebmcli.workflows.finished import least_probability
 from ebmcli.workflows.loading import Concept, load_concept
-from ebmcli.workflows.origin import created, versions
+from ebmcli.workflows.origin import created, data_origin, has_seen, versions
 
 MIN_IMAGES = 100  # fewer say little about any noise level; chosen
 N_LEAST = 1000  # pictures that say what real ones reach; chosen
@@ -120,15 +120,15 @@ def check_unseen(record: Record, info: DatasetInfo) -> None:
 
     Raises:
         UsageError: Another space, no such factor, too few pictures, or the concept's own training
-            data (recognised by their digest).
+            data (recognised by their digest, or the seed they were rendered with).
     """
     assert record.factor is not None
     check_readable(record, info)
     if info.n_images < MIN_IMAGES:
         problem = f"{info.n_images} images are too few, {MIN_IMAGES} at least"
         raise UsageError(f"{info.path}: {problem}", hint=fresh_data_hint(record.space))
-    if info.digest in record.training_data:
-        problem = f"{record.name} was trained on {info.path}; it is calibrated on other pictures"
+    if known := has_seen(record, info):
+        problem = f"{known}; it is calibrated on other pictures"
         raise UsageError(problem, hint=fresh_data_hint(record.space))
 
 
@@ -203,7 +203,7 @@ def _entry(
         "temperatures": {f"{level.sigma:g}": level.temperature for level in levels},
         "held_out": rows,
         "command": request.command,
-        "data": info.digest,
+        **data_origin(info),
         "n": n,
         "seed": request.seed,
         "created": created(),

@@ -29,6 +29,7 @@ from ebmcli.registry import Record, Registry
 from ebmcli.workflows.calibrate import affordable, check_readable, temperature_at
 from ebmcli.workflows.judging import Labelled
 from ebmcli.workflows.loading import Concept, load_concept
+from ebmcli.workflows.origin import has_seen
 from ebmcli.workflows.scoring import plain
 from ebmcli.workflows.suites import Case
 
@@ -81,7 +82,7 @@ class CalibrationScorer:
             "n": len(images),
             "levels": [self._numbers(concept, record, level, per_seed) for level in levels],
             "charts": [path.name for path in charts],
-            "seen": seen(record, self.info.digest),
+            "seen": seen(record, self.info),
             "data": self.info.digest,
             "digests": {f"concept {case.template}": record.fingerprint},
             "seconds": round(time.monotonic() - start, 2),
@@ -143,11 +144,14 @@ class CalibrationScorer:
         return files
 
 
-def seen(record: Record, digest: str) -> str | None:
+def seen(record: Record, info: DatasetInfo) -> str | None:
     """What a concept used some data for already: "training", "calibration" or nothing."""
-    if digest in record.training_data:
+    if has_seen(record, info):
         return "training"
-    return "calibration" if digest == record.calibration.get("data") else None
+    used = record.calibration
+    same = info.digest == used.get("data")
+    same |= info.seed is not None and info.seed == used.get("data_seed")
+    return "calibration" if same else None
 
 
 def _reliable(levels: list[Level]) -> list[ReliabilityPanel]:

@@ -21,12 +21,14 @@ from ebmcli.workflows.calibration_scores import CalibrationScorer, chart_files
 from ebmcli.workflows.device import resolve_device
 from ebmcli.workflows.formulas import formula_of, space_of
 from ebmcli.workflows.judging import (
+    check_reference,
     judge_record,
     load_judge,
     load_labelled,
     load_reference,
     pictures_of,
 )
+from ebmcli.workflows.origin import has_seen
 from ebmcli.workflows.output import check_free
 from ebmcli.workflows.results import EvalRequest, is_done, opened
 from ebmcli.workflows.results_file import write_results
@@ -58,6 +60,8 @@ def evaluate(
     cases = list_cases(request, registry)
     spaces = dict.fromkeys(case.space for case in cases if case.suite != CALIBRATION)
     judges = [judge_record(registry, space) for space in spaces]  # missing ones are found early
+    for space in spaces:
+        _check_reference(request, registry, space)
     _check_calibration(request, registry, cases)
     document = opened(request)
     document["judges"] = {record.name: record.to_dict() for record in judges}
@@ -207,12 +211,18 @@ def _calibration_scorer(request: EvalRequest, registry: Registry, space: str) ->
         )
 
 
-def _refuse_trained_on(registry: Registry, space: str, digest: str) -> None:
-    """Refuse to measure on pictures that a concept, a base or the judge was trained on."""
+def _check_reference(request: EvalRequest, registry: Registry, space: str) -> None:
+    """Refuse early to compare with pictures of another space, or with known ones.
+
+    Known are those that a concept, a base or the judge was trained on.
+    """
+    if request.data is None or not (request.fid or "inference" in request.drawn_targets):
+        return
+    info = read_info(request.data)
+    check_reference(load_judge(registry, space), space, info)
     for record in registry.records():
-        if record.space == space and digest in record.training_data:
-            problem = f"--data has trained the {record.kind} {record.name}; others tell more"
-            raise UsageError(problem, hint=fresh_data_hint(space))
+        if record.space == space and (known := has_seen(record, info)):
+            raise UsageError(f"{known}; others tell more", hint=fresh_data_hint(space))
 
 
 def _scorer(request: EvalRequest, registry: Registry, space: str, *, draw: Draw) -> Scorer:
@@ -223,8 +233,6 @@ def _scorer(request: EvalRequest, registry: Registry, space: str, *, draw: Draw)
         reference = load_reference(
             judge, space, data=request.data, n_read=n_read, seed=request.seed
         )
-    if reference is not None:
-        _refuse_trained_on(registry, space, reference.digest)
     return Scorer(
         registry=registry,
         judge=judge,

@@ -27,7 +27,7 @@ from ebmcli.training.loop import (
 )
 from ebmcli.workflows.judging import BATCH, Labelled, load_labelled, read_all
 from ebmcli.workflows.keeping import keep_trained
-from ebmcli.workflows.origin import created, versions
+from ebmcli.workflows.origin import created, data_origin, has_seen, same_pictures, versions
 
 N_STEPS = 2500  # updates; chosen
 N_FLOORS = 128  # empty pictures that negatives are made with
@@ -75,7 +75,7 @@ def train_judge(request: JudgeRequest, *, report: Callable[[StepReport], None]) 
     measured = measure(judge, held, seed=request.seed)
     provenance = {
         "command": request.command,
-        "data": info.digest,
+        **data_origin(info),
         "held": held_info.digest if held_info else "last twentieth of the data",
         "seed": request.seed,
         "steps": config.n_steps,
@@ -183,11 +183,11 @@ def _checked(request: JudgeRequest) -> tuple[DatasetInfo, DatasetInfo | None]:
     info = read_info(request.data)
     held = read_info(request.held) if request.held else None
     users = [*registry.bases.values(), *registry.concepts.values()]
-    same = [record.name for record in users if info.digest in record.training_data]
-    if same:
-        hint = "render another file with another --seed"
-        raise UsageError(f"{info.path} has trained {same[0]}; a judge needs other data", hint=hint)
-    if held is not None and held.digest == info.digest:
+    for record in users:
+        if known := has_seen(record, info):
+            hint = "render another file with another --seed"
+            raise UsageError(f"{known}; a judge needs other data", hint=hint)
+    if held is not None and same_pictures(held, info):
         raise UsageError(f"{held.path} holds the training data", hint="give another file to --held")
     if held is not None and (held.size, held.factors) != (info.size, info.factors):
         raise UsageError(f"{held.path} is not of the same space as {info.path}")

@@ -146,10 +146,19 @@ def pictures_of(space: str, *, data: Path | None, n: int, seed: int) -> Iterator
         yield read_info(path)
 
 
-def _reference(judge: Judge, space: str, info: DatasetInfo, n: int) -> Reference:
+def check_reference(judge: Judge, space: str, info: DatasetInfo) -> None:
+    """Refuse pictures of another space, or without a factor that the judge reads.
+
+    Raises:
+        UsageError: They are.
+    """
     if info.space != space or any(info.factors.get(k) != f for k, f in judge.factors.items()):
         hint = "leave --data out to render pictures, or give a file of that space"
         raise UsageError(f"{info.path} is of {info.space}, the judge reads {space}", hint=hint)
+
+
+def _reference(judge: Judge, space: str, info: DatasetInfo, n: int) -> Reference:
+    check_reference(judge, space, info)
     data = load_labelled(info, n)
     truth = Readings(
         factors=judge.factors,

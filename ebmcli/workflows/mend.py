@@ -32,7 +32,7 @@ from ebmcli.workflows.finished import ODD, mean_reading
 from ebmcli.workflows.honesty import object_share
 from ebmcli.workflows.keeping import keep_trained
 from ebmcli.workflows.loading import load_base
-from ebmcli.workflows.origin import created, versions
+from ebmcli.workflows.origin import created, data_origin, versions
 from ebmcli.workflows.own_samples import Progress, SampleRequest, own_samples, refuse_foreign
 from ebmcli.workflows.plans import refuse_judged
 from ebmcli.workflows.prepare import load_images
@@ -260,7 +260,7 @@ def _keep(plan: MendPlan, measured: dict[str, Any]) -> Record:
     request, record = plan.request, plan.record
     mended = {
         "command": request.command,
-        "data": plan.data.digest,
+        **data_origin(plan.data),
         "samples": request.samples,
         "steps": request.steps,
         "seed": request.seed,

@@ -1,11 +1,14 @@
-"""When a result was made, and with what: for records and results."""
+"""When a result was made, with what, and whether weights know some pictures: for records."""
 
 import platform
 from datetime import datetime, timezone
+from typing import Any
 
 import torch
 
 import ebmcli
+from ebmcli.datasets.hdf5 import DatasetInfo
+from ebmcli.registry import Record
 
 
 def created() -> str:
@@ -20,3 +23,31 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
+
+
+def data_origin(info: DatasetInfo) -> dict[str, Any]:
+    """The dataset something was made with, for its record: ``data`` and, of renders, ``data_seed``.
+
+    Files of one recipe, size and seed begin with the same pictures, however many they have.
+    """
+    return {"data": info.digest} | ({} if info.seed is None else {"data_seed": info.seed})
+
+
+def has_seen(record: Record, info: DatasetInfo) -> str:
+    """How the weights of a record know pictures of its space; empty where they do not.
+
+    A file counts as known when it has the digest of one that was used in training, or when it was
+    rendered with the seed of one, whatever was held out of either.
+    """
+    if info.digest in record.training_data:
+        return f"{info.path} has trained the {record.kind} {record.name}"
+    if record.space == info.space and info.seed is not None and info.seed in record.training_seeds:
+        same = f"begins with the pictures, rendered with seed {info.seed}, that have trained"
+        return f"{info.path} {same} the {record.kind} {record.name}"
+    return ""
+
+
+def same_pictures(one: DatasetInfo, other: DatasetInfo) -> bool:
+    """Have two files all or their first pictures in common?"""
+    rendered = one.seed is not None and (one.space, one.seed) == (other.space, other.seed)
+    return one.digest == other.digest or rendered

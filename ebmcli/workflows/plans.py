@@ -15,6 +15,7 @@ from ebmcli.errors import ConfigError, OutputExistsError, UnknownNameError, Usag
 from ebmcli.registry import Registry, checkpoint_file, read_registry
 from ebmcli.registry.schema import check_name, twin_names
 from ebmcli.workflows.device import resolve_device
+from ebmcli.workflows.origin import has_seen
 from ebmcli.workflows.partners import check_hues, check_partner
 from ebmcli.workflows.settings import Settings, changed, default_settings
 
@@ -197,9 +198,9 @@ def _check_numbers(request: TrainRequest) -> None:
 def refuse_judged(registry: Registry, info: DatasetInfo) -> None:
     """Refuse pictures that a judge has learned from: it would judge what it knows."""
     for record in registry.judges.values():
-        if info.digest in record.training_data:
-            problem = f"{info.path} has trained the judge {record.name}; an energy needs other data"
-            raise UsageError(problem, hint="render another file with another --seed")
+        if known := has_seen(record, info):
+            hint = "render another file with another --seed"
+            raise UsageError(f"{known}; an energy needs other data", hint=hint)
 
 
 def _refuse_clash(registry: Registry, kind: str, name: str, file: str) -> None:

@@ -22,7 +22,7 @@ from ebmcli.workflows.builders import held_out_numbers
 from ebmcli.workflows.honesty import object_share, unconditional_or_one_value
 from ebmcli.workflows.keeping import keep_trained
 from ebmcli.workflows.loading import Concept
-from ebmcli.workflows.origin import created, versions
+from ebmcli.workflows.origin import created, data_origin, versions
 from ebmcli.workflows.plans import Plan, resume_command, steps_set
 from ebmcli.workflows.prepare import Prepared, build, prepare
 from ebmcli.workflows.runs import Run, open_run, refuse_missing, save_config, train_to_end
@@ -195,7 +195,7 @@ def provenance(plan: Plan, network: nn.Module, seconds: float) -> dict[str, Any]
     """Where weights come from: enough to train them again."""
     return {
         "command": plan.request.command,
-        "data": plan.info.digest,
+        **data_origin(plan.info),
         "seed": plan.request.seed,
         "steps": plan.settings.training.n_steps,
         "parameters": parameter_count([network]) or _parameter_total(network),

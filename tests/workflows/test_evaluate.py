@@ -236,6 +236,45 @@ def test_mistakes_are_found_before_anything_is_drawn(home: Path, registry: Regis
         ask(home, "single", n=1)
 
 
+def test_a_judge_is_not_measured_on_a_part_of_what_it_learned_from(home: Path) -> None:
+    part = dataset(home / "part.h5", seed=1, n=40)
+    request = JudgeRequest(
+        name="part", data=home / "judge.h5", held=part, registry=home / "registry.yaml", steps=1
+    )
+    with pytest.raises(UsageError, match="holds the training data"):
+        train_judge(request, report=quiet)
+
+
+def test_wrong_pictures_leave_no_results_behind(home: Path, registry: Registry) -> None:
+    path = home / "wrong.json"
+    wrong = ask(home, "color=red", data=home / "judge.h5", output=path)
+    with pytest.raises(UsageError, match="has trained the judge"):
+        evaluate(wrong, registry, draw=draw, report=quiet)
+    assert not path.exists()
+
+
+def test_results_without_rows_are_written_over_and_others_are_not(
+    home: Path, registry: Registry, tmp_path: Path
+) -> None:
+    path = tmp_path / "results.json"
+
+    def fails(request: GenerateRequest) -> Drawn:
+        raise ConfigError("no such device")
+
+    asked = ask(home, "color=red", output=path)
+    with pytest.raises(ConfigError):
+        evaluate(asked, registry, draw=fails, report=quiet)
+    assert json.loads(path.read_text())["rows"] == []
+    other = ask(home, "color=red", output=path, n=6)
+    assert evaluate(other, registry, draw=draw, report=quiet)["rows"][0]["n"] == 12
+    with pytest.raises(OutputExistsError):
+        evaluate(asked, registry, draw=draw, report=quiet)
+    path.write_text("{}")
+    with pytest.raises(OutputExistsError):
+        evaluate(asked, registry, draw=draw, report=quiet)
+    assert path.read_text() == "{}"
+
+
 @pytest.mark.parametrize("target", ["color=red", "inference"])
 def test_pictures_that_something_was_trained_on_are_refused(
     home: Path, registry: Registry, target: str

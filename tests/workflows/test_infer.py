@@ -18,6 +18,7 @@ from ebmcli.datasets.hdf5 import DatasetInfo, DatasetWriter
 from ebmcli.datasets.stored_labels import encode_labels
 from ebmcli.errors import (
     ConfigError,
+    EbmError,
     FileFormatError,
     OutputExistsError,
     UnknownNameError,
@@ -324,6 +325,18 @@ def test_the_command_prints_rows_and_ends_with_1_after_a_damaged_file(
     assert [row["color"] for row in rows] == ["red", "green"]
     assert "b.jpg: is" in done.stderr
     assert "1 of 3 images could not be read" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.txt"])
+def test_nothing_is_written_where_no_image_can_be_read(
+    folder: Path, tmp_path: Path, command: tuple[CliRunner, object], name: str
+) -> None:
+    runner, app = command
+    arguments = ["--images", str(folder / "b.jpg"), "-o", str(tmp_path / name)]
+    done = runner.invoke(app, arguments)  # type: ignore[arg-type]
+    assert isinstance(done.exception, EbmError)
+    assert "none of 1 images could be read" in str(done.exception)
+    assert not [path for path in tmp_path.iterdir() if name in path.name]
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out.txt"])

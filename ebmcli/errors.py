@@ -49,6 +49,9 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return by_plain[matches[0]] if matches else None
 
 
+_MAKERS = {"concept": "ebm train", "base": "ebm train-base", "judge": "ebm train-judge"}
+
+
 class UnknownNameError(UsageError):
     """A name that nothing answers to; it is never guessed."""
 
@@ -56,9 +59,11 @@ class UnknownNameError(UsageError):
         self, kind: str, name: str, known: Sequence[str], *, where: str = "", hint: str = ""
     ) -> None:
         suggestion = nearest(name, known)
-        listing = ", ".join(known) if known else "none"
+        listing = f"known: {', '.join(known) if known else 'none'}"
+        if not known and kind in _MAKERS:
+            listing = f"this registry has no {kind}: {_MAKERS[kind]} makes one; or choose another"
         meant = f"did you mean {suggestion!r}? " if suggestion else ""
-        super().__init__(f"unknown {kind} {name!r}{where}", hint=hint or f"{meant}known: {listing}")
+        super().__init__(f"unknown {kind} {name!r}{where}", hint=hint or f"{meant}{listing}")
         self.kind, self.name, self.known, self.suggestion = kind, name, list(known), suggestion
 
 

@@ -29,6 +29,7 @@ from ebmcli.cli import (
     train,
     union,
 )
+from ebmcli.cli.typed import with_registry
 from ebmcli.errors import EbmError
 
 DATA, LEARN, USE, REGISTRY = "Data", "Learn", "Use", "Registry"
@@ -137,6 +138,7 @@ def _explained(error: Exception) -> int:
         error = EbmError(f"{where}{error.strerror.lower()}", hint="EBM_DEBUG=1 shows where")
     elif not isinstance(error, EbmError):
         error = UnexpectedError(error)
+    error.hint = with_registry(error.hint) if error.hint else error.hint
     console.show_error(error)
     return error.exit_code
 

@@ -65,10 +65,10 @@ def logic(
 
     Example: ebm bench logic --rows and-2,not --rules exact,paper --quick -o bench
     """
-    from ebmcli.cli.console import print_json, progress
+    from ebmcli.cli.console import note_resumption, print_json, progress
     from ebmcli.evaluation.formulas import ROWS
     from ebmcli.registry import find_registry, read_registry
-    from ebmcli.workflows.bench_logic import bench_logic
+    from ebmcli.workflows.bench_logic import FILES, bench_logic
     from ebmcli.workflows.bench_plan import BenchRequest
     from ebmcli.workflows.energies import LOGICS
     from ebmcli.workflows.generate import GenerateRequest, draw_pictures
@@ -83,6 +83,7 @@ def logic(
         rows=_names(rows, ROWS), quick=quick, data=data, folder=out, resume=resume,
         overwrite=overwrite, command=typed_command(),
     )  # fmt: skip
+    note_resumption(resume, out / FILES[0])
     with progress("lines") as report:
         document = bench_logic(
             request, known, draw=lambda one: draw_pictures(one, known), report=report

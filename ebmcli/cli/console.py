@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 import typer
@@ -43,6 +44,13 @@ class TrainingReport(Protocol):
 def message(text: str) -> None:
     """One line for people, on stderr."""
     typer.echo(_fitted(text, sys.stderr), err=True)
+
+
+def note_resumption(resume: bool, *places: Path | None) -> None:
+    """Say so where ``--resume`` finds nothing to go on with: another path may have been meant."""
+    missing = [place for place in places if place is not None]
+    if resume and missing and not any(place.exists() for place in missing):
+        message(f"note: nothing to go on with at {missing[0]}; this starts from the beginning")
 
 
 def result(text: str) -> None:

@@ -62,7 +62,7 @@ def evaluate(
 
     Example: ebm eval "color=red & position=(0.5,0)" conjunction -n 100 -o results.json
     """
-    from ebmcli.cli.console import print_json, progress
+    from ebmcli.cli.console import note_resumption, print_json, progress
     from ebmcli.registry import find_registry, read_registry
     from ebmcli.workflows.evaluate import EvalRequest
     from ebmcli.workflows.evaluate import evaluate as evaluated
@@ -78,6 +78,7 @@ def evaluate(
         targets=tuple(targets), sampling=sampling, n=n, seeds=seeds, seed=seed, space=space,
         data=data, fid=fid, output=out, resume=resume, overwrite=overwrite, command=typed_command(),
     )  # fmt: skip
+    note_resumption(resume, request.results)
     with progress("rows") as report:
         document = evaluated(
             request, known, draw=lambda one: draw_pictures(one, known), report=report

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ebmcli.cli.typed import typed_registry
+
 if TYPE_CHECKING:
     from ebmcli.workflows.explain import Explanation
 
@@ -41,7 +43,7 @@ def _lines(explanation: "Explanation") -> Iterator[str]:
     yield f"means      {explanation.rewritten}"
     yield f"space      {explanation.space}"
     yield f"by chance  {_percent(explanation.probability)} of pictures, if every value is as likely"
-    yield f"command    ebm generate {explanation.shell}"
+    yield " ".join(["command    ebm generate", explanation.shell, typed_registry()]).rstrip()
     for concept in explanation.concepts:
         missing = "" if concept.present else ", FILE MISSING: ebm verify"
         yield ""

@@ -82,10 +82,14 @@ def _render(
     as_json: bool,
 ) -> None:
     """Draw, showing progress, and say what was written."""
-    from ebmcli.cli.console import message, print_json, progress, result
-    from ebmcli.datasets.hdf5 import read_info
+    from ebmcli.cli.console import message, note_resumption, print_json, progress, result
+    from ebmcli.datasets.hdf5 import partial_path, read_info
+    from ebmcli.workflows.render import is_rendered
     from ebmcli.workflows.render import render_dataset as rendering
 
+    if is_rendered(settings, out) and resume and not overwrite:
+        message(f"{out} is complete; nothing is left to draw")
+    note_resumption(resume, partial_path(out), out)
     with progress(f"rendering {settings.recipe}") as report:
         for done in rendering(settings, out, workers=workers, resume=resume, overwrite=overwrite):
             report(done, settings.n_images)

@@ -232,16 +232,24 @@ def _base(request: TrainRequest, registry: Registry, space: str) -> str | None:
         record = registry.get("base", request.base)
         if record.space != space:
             problem = f"base {record.name} is of {record.space}, the data of {space}"
-            raise UsageError(problem, hint=f"train one: ebm train-base {space} --data FILE")
+            raise UsageError(problem, hint=_base_hint(request, registry, space))
         return record.name
     fitting = [record.name for record in registry.bases.values() if record.space == space]
     if len(fitting) > 1:
         hint = f"choose one with --base: {', '.join(fitting)}"
         raise UsageError(f"{len(fitting)} bases of {space}", hint=hint)
     if not fitting and request.method == "posterior":
-        hint = f"train one: ebm train-base {space} --data {request.data}"
+        hint = _base_hint(request, registry, space)
         raise UsageError(f"no base of {space} in {registry.path}", hint=hint)
     return fitting[0] if fitting else None
+
+
+def _base_hint(request: TrainRequest, registry: Registry, space: str) -> str:
+    """The bases of a space, or how to get one."""
+    fitting = [record.name for record in registry.bases.values() if record.space == space]
+    if fitting:
+        return f"of {space}: --base {', --base '.join(fitting)}"
+    return f"train one: ebm train-base {space} --data {shlex.quote(str(request.data))}"
 
 
 def steps_set(request: TrainRequest) -> bool:

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from ebmcli.core.expression import value_text
 from ebmcli.core.factors import Label, Value
-from ebmcli.datasets.hdf5 import DatasetInfo, DatasetWriter
+from ebmcli.datasets.hdf5 import DatasetInfo, DatasetWriter, read_info
 from ebmcli.datasets.labels import Restriction, draw_labels, read_restriction
 from ebmcli.datasets.recipes import find_recipe
 from ebmcli.datasets.renderer import MAX_SIZE, MIN_SIZE, Renderer
 from ebmcli.datasets.stored_labels import encode_labels
-from ebmcli.errors import ConfigError, InterruptedRun, OutputError
+from ebmcli.errors import ConfigError, FileFormatError, InterruptedRun, OutputError
 from ebmcli.workflows.spawned import check_stop, spawned_map
 
 CHUNK = 500  # images up to CHUNK_SIDE pixels a side, fewer above; part of what a seed means
@@ -158,6 +158,8 @@ def rehearse_dataset(
         ConfigError, OutputExistsError, OutputError, RenderError: As it does.
     """
     _check_workers(workers)
+    if resume and not overwrite and is_rendered(settings, path):
+        return
     DatasetWriter.check(settings.info(path), resume=resume, overwrite=overwrite)
     _renderer(settings.size, find_recipe(settings.recipe).roundness)
 
@@ -172,7 +174,8 @@ def render_dataset(
 ) -> Generator[int]:
     """Write a dataset, yielding the number of images that are safely in the file.
 
-    The caller takes all values; the file has its name after the last.
+    The caller takes all values; the file has its name after the last. With ``resume`` a complete
+    file of the same settings is left as it is.
 
     Raises:
         ConfigError: ``workers`` is out of range, or the file to resume has other settings.
@@ -181,6 +184,9 @@ def render_dataset(
         InterruptedRun: Ctrl-C; the hint is the command that goes on.
     """
     _check_workers(workers)
+    if resume and not overwrite and is_rendered(settings, path):
+        yield settings.n_images
+        return
     again = settings.command(path, workers=workers, resume=True)
     try:
         with DatasetWriter(settings.info(path), resume=resume, overwrite=overwrite) as writer:
@@ -199,6 +205,19 @@ def render_dataset(
     except BrokenProcessPool as error:
         problem = "a worker was killed, perhaps for want of memory"
         raise OutputError(problem, hint=f"with fewer workers: {again}") from error
+
+
+def is_rendered(settings: RenderSettings, path: Path) -> bool:
+    """Is there a complete dataset of these settings already?"""
+    if not path.is_file():
+        return False
+    try:
+        found = read_info(path)
+    except FileFormatError:
+        return False
+    wanted = settings.info(path)
+    same = ("recipe", "size", "n_images", "seed", "factors", "settings")
+    return all(getattr(found, name) == getattr(wanted, name) for name in same)
 
 
 def _check_workers(workers: int) -> None:

@@ -91,6 +91,8 @@ def is_folder(path: Path) -> bool:
 
 def opened(request: EvalRequest) -> Document:
     """A fresh document, or the one to go on with."""
+    if request.resume and request.results is None:
+        raise UsageError("nothing to go on with", hint="name the results file with -o")
     fresh = {
         "format": FORMAT,
         "version": VERSION,

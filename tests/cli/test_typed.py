@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import ebmcli.cli
-from ebmcli.cli.typed import typed_command
+from ebmcli.cli.typed import typed_command, typed_registry, with_registry
 
 
 def test_a_shell_reads_back_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,3 +25,23 @@ def test_no_other_command_puts_it_together_itself() -> None:
         if isinstance(node, ast.Attribute) and node.attr == "argv"
     }
     assert users == {"typed.py"}
+
+
+@pytest.mark.parametrize("words", [["--registry", "my own/r.yaml"], ["--registry=my own/r.yaml"]])
+def test_commands_in_hints_are_for_the_registry_that_was_typed(
+    monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["ebm", "generate", "old", *words])
+    typed = "--registry 'my own/r.yaml'"
+    assert typed_registry() == typed
+    assert with_registry("ebm show old lists its values") == (
+        f"ebm show old lists its values (with {typed})"
+    )
+    for hint in ("known: old", "fresh pictures: ebm render-dataset a.h5", f"ebm list {typed}"):
+        assert with_registry(hint) == hint
+
+
+def test_without_a_registry_hints_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    for words in (["generate", "old"], ["generate", "old", "--registry"]):
+        monkeypatch.setattr(sys, "argv", ["ebm", *words])
+        assert with_registry("ebm list shows them") == "ebm list shows them"

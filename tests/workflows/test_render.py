@@ -237,6 +237,19 @@ def test_unknown_recipes_and_impossible_workers_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_complete_file_of_the_same_settings_is_left_as_it_is(tmp_path):
+    path = tmp_path / "x.h5"
+    rendered(settings(n_images=4), path)
+    before = path.stat().st_mtime_ns
+    assert list(render_dataset(settings(n_images=4), path, resume=True)) == [4]
+    rehearse_dataset(settings(n_images=4), path, resume=True)
+    assert path.stat().st_mtime_ns == before
+    with pytest.raises(OutputExistsError):
+        list(render_dataset(settings(n_images=5), path, resume=True))
+    with pytest.raises(OutputExistsError):
+        list(render_dataset(settings(n_images=4), path))
+
+
 def test_clutter_is_the_same_from_any_number_of_workers_and_after_a_break(tmp_path):
     wanted = settings(recipe="clutter", n_images=510)
     paths = [tmp_path / f"{name}.h5" for name in ("one", "two", "broken")]

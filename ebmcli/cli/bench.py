@@ -19,7 +19,8 @@ def bench() -> None:
 def logic(
     space: Annotated[str, typer.Option(help="Space whose concepts are asked for.")] = "scenes-64",
     n: Annotated[
-        int | None, typer.Option("-n", help="Pictures per line and seed; 100 without --quick.")
+        int | None,
+        typer.Option("-n", "--n", help="Pictures per line and seed; 100 without --quick."),
     ] = None,
     seeds: Annotated[
         int | None, typer.Option(help="Seeds, whose spread gives the error; 3, or 2 with --quick.")

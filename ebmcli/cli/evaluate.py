@@ -20,7 +20,7 @@ def evaluate(
             "calibration, and after it concepts, or none for all."
         ),
     ],
-    n: Annotated[int, typer.Option("-n", help="Pictures per row and seed.")] = 500,
+    n: Annotated[int, typer.Option("-n", "--n", help="Pictures per row and seed.")] = 500,
     seeds: Annotated[int, typer.Option(help="Seeds, whose spread gives the error.")] = 3,
     seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
     space: Annotated[str | None, typer.Option(help="Only this space, as scenes-64.")] = None,

@@ -51,12 +51,17 @@ def _lines(explanation: "Explanation") -> Iterator[str]:
         digest = concept.sha256[:19] + concept.fingerprint.removeprefix(concept.sha256)
         yield f"{concept.name}  {concept.kind}, {concept.method}, {digest}{calibrated}{missing}"
         for statement in concept.statements:
-            covered = f"{statement.cells:.3g} of {concept.n_cells} cells"
+            covered = f"{_cells(statement.cells)} of {concept.n_cells} cells"
             yield f"  {statement.text}  {covered}, {_percent(statement.share)} by chance"
     if explanation.notes:
         yield ""
     for note in explanation.notes:
         yield f"note: {note}"
+
+
+def _cells(number: float) -> str:
+    """Shares of cells add up to no whole number; beyond a thousand nobody misses that."""
+    return f"{number:.3g}" if number < 1000 else f"{number:.0f}"
 
 
 def _percent(share: float) -> str:

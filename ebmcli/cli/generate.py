@@ -20,7 +20,7 @@ def generate(
             autocompletion=completion.names_of("base"),
         ),
     ] = None,
-    n: Annotated[int, typer.Option("-n", help="Number of pictures.")] = 16,
+    n: Annotated[int, typer.Option("-n", "--n", help="Number of pictures.")] = 16,
     seed: Annotated[int, typer.Option(help="Seed of the first; the next has seed + 1.")] = 0,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="A PNG, a folder, or - for stdout.")

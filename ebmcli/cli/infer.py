@@ -7,22 +7,22 @@ from typing import Annotated, Any
 
 import typer
 
-from ebmcli.errors import EbmError
+from ebmcli.errors import EbmError, UsageError
 
 NO_IMAGE_HINT = "give PNG, JPEG or WebP files, folders of them, or a dataset file (.h5)"
 
 
 def infer(
     images: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Option(
             "--images",
             help="Folder, image or dataset file (.h5); may be repeated.",
         ),
-    ],
+    ] = None,
     more: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILES]...", help="More images, as the shell expands *.png."),
+        typer.Argument(metavar="[FILES]...", help="Images too, as the shell expands *.png."),
     ] = None,
     concepts: Annotated[
         str, typer.Option(help="Concepts to read, such as color,position; all by default.")
@@ -65,7 +65,10 @@ def infer(
         readings.check_free(target, overwrite=overwrite)
     known = read_registry(find_registry(registry))
     asked = [name.strip() for name in concepts.split(",") if name.strip()]
-    plan = plan_inference([*images, *(more or [])], known, concepts=asked, space=space)
+    given = [*(images or []), *(more or [])]
+    if not given:
+        raise UsageError("no images", hint="ebm infer --images FOLDER, FILE or DATASET.h5")
+    plan = plan_inference(given, known, concepts=asked, space=space)
     loaded = load_concepts(known, plan.concepts, device=resolve_device(device))
     drawn = None
     if maps is not None:

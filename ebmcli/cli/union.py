@@ -17,7 +17,7 @@ def union(
     one: Annotated[str, Part],
     other: Annotated[str, Part],
     weights: Annotated[str, typer.Option(help="Shares of their pictures.")] = "0.5,0.5",
-    n: Annotated[int, typer.Option("-n", help="Chains of each base for the estimate.")] = 64,
+    n: Annotated[int, typer.Option("-n", "--n", help="Chains of each base for the estimate.")] = 64,
     steps: Annotated[int, typer.Option(help="Noise levels; those you draw with.")] = 32,
     seed: Annotated[int, typer.Option(help="Seed of the first chain.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",

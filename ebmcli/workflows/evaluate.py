@@ -114,6 +114,9 @@ def list_cases(request: EvalRequest, registry: Registry) -> list[Case]:
         if target not in SUITES:
             _check_word(target, registry)
             space = _space_of_template(target, registry)
+            if request.space not in (None, space):
+                hint = f"leave --space out, or ask for concepts of {request.space}"
+                raise UsageError(f"{target} is of {space}, not of {request.space}", hint=hint)
             cases.append(Case(suite="formula", space=space, template=target))
             continue
         for space in _spaces(request, registry):

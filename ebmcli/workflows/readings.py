@@ -21,7 +21,9 @@ from ebmcli.pictures import heat_map, write_png
 from ebmcli.workflows.infer import Concept, Reading
 
 FORMATS = ("table", "csv", "jsonl")
-SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"} | dict.fromkeys(
+    ("", ".txt", ".text", ".log"), "table"
+)
 
 
 def text_format(name: str | None, out: Path | None) -> str:
@@ -31,7 +33,11 @@ def text_format(name: str | None, out: Path | None) -> str:
         ConfigError: There is no such format.
     """
     if name is None:
-        return SUFFIXES.get(out.suffix.lower(), "table") if out else "table"
+        suffix = out.suffix.lower() if out else ""
+        if suffix not in SUFFIXES:
+            hint = "name it .csv, .jsonl or .txt, or say which one with --format"
+            raise ConfigError(f"no format of infer is called {suffix} ({out})", hint=hint)
+        return SUFFIXES[suffix]
     if name not in FORMATS:
         raise ConfigError(f"unknown format {name!r}", hint=f"known: {', '.join(FORMATS)}")
     return name

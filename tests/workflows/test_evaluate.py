@@ -245,6 +245,11 @@ def test_a_judge_is_not_measured_on_a_part_of_what_it_learned_from(home: Path) -
         train_judge(request, report=quiet)
 
 
+def test_a_formula_of_another_space_than_asked_is_refused(home: Path, registry: Registry) -> None:
+    with pytest.raises(UsageError, match="is of toys-16, not of faces-64"):
+        list_cases(ask(home, "color=?", space="faces-64"), registry)
+
+
 def test_wrong_pictures_leave_no_results_behind(home: Path, registry: Registry) -> None:
     path = home / "wrong.json"
     wrong = ask(home, "color=red", data=home / "judge.h5", output=path)

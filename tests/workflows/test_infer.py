@@ -327,6 +327,17 @@ def test_the_command_prints_rows_and_ends_with_1_after_a_damaged_file(
     assert "1 of 3 images could not be read" in done.stderr
 
 
+def test_images_may_be_given_without_the_option_but_not_left_out(
+    folder: Path, command: tuple[CliRunner, object]
+) -> None:
+    runner, app = command
+    done = runner.invoke(app, [str(folder / "a.png"), "--format", "csv"])  # type: ignore[arg-type]
+    assert done.exit_code == 0, done.output
+    assert len(done.stdout.splitlines()) == 2
+    without = runner.invoke(app, ["--format", "csv"])  # type: ignore[arg-type]
+    assert isinstance(without.exception, UsageError)
+
+
 @pytest.mark.parametrize("name", ["out.csv", "out.txt"])
 def test_nothing_is_written_where_no_image_can_be_read(
     folder: Path, tmp_path: Path, command: tuple[CliRunner, object], name: str

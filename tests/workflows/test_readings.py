@@ -88,6 +88,9 @@ def test_the_format_follows_from_the_suffix_unless_said() -> None:
     assert text_format("table", Path("a.csv")) == "table"
     with pytest.raises(ConfigError, match="unknown format 'xml'"):
         text_format("xml", None)
+    for name in ("a.json", "a.xlsx"):
+        with pytest.raises(ConfigError, match="no format of infer"):
+            text_format(None, Path(name))
 
 
 def test_a_text_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:

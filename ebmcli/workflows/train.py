@@ -166,7 +166,7 @@ def _object_share(
 ) -> dict[str, float] | None:
     """The honest test: a base by itself, a concept asked for its values in turn.
 
-    A list of objects has no values in turn, and no judge.
+    A list of objects has no values in turn.
     """
     if plan.factor is not None and plan.factor.kind == "objects":
         return None

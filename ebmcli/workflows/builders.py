@@ -143,6 +143,7 @@ def held_out_numbers(
     if network.factor.kind == "objects":
         rows_of = field_quality(network, held.take_last(N_SCORED))
         numbers["found"] = round(rows_of[0].found, 4)
+        numbers["least"] = round(least_probability(network, held.take_last(N_SCORED)), 4)
         numbers["held_out"] = {f"{row.sigma:g}": row.to_dict() for row in rows_of}
         return numbers
     n_read = N_READ

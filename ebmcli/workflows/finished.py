@@ -11,6 +11,7 @@ from ebmcli.core.concepts import ConditionalConcept, TrainedConcept
 from ebmcli.core.energy import NoisyEnergy
 from ebmcli.core.expression import Literal, Value, literals
 from ebmcli.core.factors import Factor, point_membership
+from ebmcli.core.fields import appearance_of, field_table, floor_of, thing_of_row
 from ebmcli.core.images import TrainingImages
 from ebmcli.core.logic import Formula
 from ebmcli.evaluation.held_out import batches
@@ -72,8 +73,8 @@ def acceptance(formula: Formula, least: Mapping[str, float]) -> float:
             :func:`least_probability`; UNKNOWN for a concept that is not there. Never less than
             FLOOR is asked, so that labels which are often wrong switch nothing off; half of it per
             coordinate, since a right picture has its probability spread over neighbouring nodes.
-            Ranges ask for FLOOR. With a weight below 1 that much less is asked, down to the floor:
-            it takes P towards the prior.
+            Ranges ask for FLOOR, each object for its own. With a weight below 1 that much less is
+            asked, down to the floor: it takes P towards the prior.
     """
     asked: dict[str, list[Literal]] = {}
     for literal in literals(formula.expression):
@@ -87,9 +88,12 @@ def acceptance(formula: Formula, least: Mapping[str, float]) -> float:
 
 def _least_of(own: Sequence[Literal], known: float | None, *, floor: float) -> float:
     """Of all statements on one concept."""
-    ranged = any(literal.comparison not in ("=", None) for literal in own)
-    if ranged or any(literal.parts for literal in own):
+    if any(literal.comparison not in ("=", None) for literal in own):
         return floor
+    if any(literal.parts for literal in own):
+        if known is None:
+            return floor
+        return max(floor, min(known, MOST) ** len(set(own)) * min(1.0, own[0].weight))
     if known is None:
         known = 2 * floor if _n_points(own) else UNKNOWN
     return max(floor, min(known, MOST) * min(1.0, own[0].weight))
@@ -102,31 +106,61 @@ def _n_points(own: Sequence[Literal]) -> int:
 
 @torch.no_grad()
 def least_probability(concept: TrainedConcept, held: TrainingImages) -> float:
-    """The P(label | x) that all but ODD of real pictures exceed, read as finished ones are."""
+    """The P(label | x) that all but ODD of real pictures exceed, read as finished ones are.
+
+    Of a list of objects it is the P of a statement on the first, with all parts that are read.
+    """
     slow = isinstance(concept, ConditionalConcept)
     some = held.take_last(N_SLOW) if slow else held
 
     readings = []
     for index in batches(len(some)):
         x, labels = some.take(index)
-        share = _memberships(concept.factor, labels).to(x.device).clamp_min(TINY).log()
+        if concept.factor.kind == "objects":  # pictures of nothing have no statement
+            shown = labels[:, 0, 0] > 0
+            x, labels = x[shown], labels[shown]
+        share = _memberships(concept.factor, labels).to(x.device)
 
         def log_p(noisy: Tensor, level: Tensor, share: Tensor = share) -> Tensor:
-            return torch.logsumexp(concept.log_posterior(noisy, level) + share, dim=1)
+            log_q = concept.log_posterior(noisy, level)
+            if concept.factor.kind == "objects":
+                return _log_some_cell(log_q, share, n_groups=concept.factor.n_groups)
+            return torch.logsumexp(log_q + share.clamp_min(TINY).log(), dim=1)
 
         how: dict[str, Any] = {"sigmas": READ_SIGMAS[:1], "n_noises": 1} if slow else {}
         readings.append(mean_reading(log_p, x, **how))
-    return float(torch.cat(readings).exp().quantile(ODD))
+    found = torch.cat(readings)
+    return float(found.exp().quantile(ODD)) if len(found) else 0.0
 
 
 def _memberships(factor: Factor, labels: Tensor) -> Tensor:
     """Which cells a statement of each label counts, (B, K), as a formula has it."""
+    if factor.kind == "objects":
+        shares = [_first_object(factor, rows) for rows in labels]
+        return torch.stack(shares) if shares else torch.zeros(0, factor.n_cells)
     values: list[Any] = labels.tolist()
     if factor.names:
         values = [factor.names[int(cell)] for cell in values]
     if factor.kind == "position":
         values = [tuple(pair) for pair in values]
     return torch.tensor([point_membership(factor, value) for value in values])
+
+
+def _first_object(factor: Factor, rows: Tensor) -> Tensor:
+    """m(g, k) of a statement on the first object of a label, (G K,)."""
+    thing = thing_of_row(factor, rows[0].tolist())
+    read = [*appearance_of(factor), floor_of(factor)]
+    parts = tuple((part.name, thing[part.name]) for part in read)
+    table = field_table(factor.name, [Literal(factor.name, parts=parts)], factor=factor)
+    places, looks = torch.tensor(table.places[0]), torch.tensor(table.looks[0])
+    return (places[:, None] * looks).flatten()
+
+
+def _log_some_cell(log_q: Tensor, share: Tensor, *, n_groups: int) -> Tensor:
+    """log (1 - prod_g (1 - sum_k q_g(k) m(g, k))): (B,), for q and m (B, G K)."""
+    met = (log_q.exp() * share).reshape(len(log_q), n_groups, -1).sum(2)
+    none = torch.log1p(-met.clamp_max(1 - 1e-6)).sum(1)
+    return torch.log(-torch.expm1(none) + TINY)
 
 
 def _values(literal: Literal) -> list[Value]:

@@ -4,11 +4,17 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from several import OBJECT
 from torch import Tensor
 
+from ebmcli.core.expression import parse
 from ebmcli.core.factors import Factor
 from ebmcli.core.images import TrainingImages
-from ebmcli.workflows.finished import ODD, least_probability
+from ebmcli.core.logic import compile_formula
+from ebmcli.core.statements import resolve
+from ebmcli.core.targets import field_weights
+from ebmcli.datasets.object_lists import encode_things
+from ebmcli.workflows.finished import ODD, acceptance, least_probability
 
 TALL = Factor(name="tall", kind="binary", names=("no", "yes"))
 WIDTH = Factor(name="width", kind="scalar", low=0.0, high=1.0)
@@ -59,3 +65,31 @@ def test_a_number_counts_the_cells_that_a_statement_of_it_counts():
     assert len(nodes) == 17
     assert least_probability(right, images) == pytest.approx(1, abs=1e-3)
     assert least_probability(wrong, images) < 1e-3
+
+
+def test_the_limit_of_objects_is_that_of_one_statement_with_all_its_parts():
+    """A field that knows every first object with the probability of the picture's brightness."""
+    levels = torch.linspace(0.1, 0.9, 200)
+    things = [{"height": "low", "color": "red", "position": (0.25, 0.25)}, {}]
+    labels = torch.from_numpy(encode_things(OBJECT, [things[:1], []])).repeat(100, 1, 1)
+    one = field_weights(OBJECT, labels[:1])
+
+    def log_posterior(x: Tensor, _: Tensor) -> Tensor:
+        known = brightness(x)[:, None]
+        empty = field_weights(OBJECT, labels[1:2])
+        return (known * one + (1 - known) * empty).clamp_min(1e-12).log()
+
+    concept = SimpleNamespace(factor=OBJECT, log_posterior=log_posterior)
+    found = least_probability(concept, TrainingImages(grey(levels), labels))
+    assert found == pytest.approx(float(levels[::2].quantile(ODD)), abs=0.02)
+
+
+def test_several_objects_ask_for_as_much_each() -> None:
+    def limit(text: str, known: float) -> float:
+        formula = compile_formula(resolve(parse(text), {"object": OBJECT}), {"object": OBJECT})
+        return acceptance(formula, {"object": known})
+
+    assert limit("object(color=red)", 0.9) == pytest.approx(0.9)
+    assert limit("object(color=red) & object(color=blue)", 0.9) == pytest.approx(0.81)
+    assert limit("object(color=red, position=(0,0))", 0.01) == 0.125
+    assert limit("object(color=red) & ~object(color=blue)", 0.999) == pytest.approx(0.95**2)

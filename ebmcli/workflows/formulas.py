@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from ebmcli.core.expression import concept_names, parse
 from ebmcli.core.logic import Formula, compile_formula
 from ebmcli.core.statements import resolve
-from ebmcli.errors import UsageError
+from ebmcli.errors import UnknownNameError, UsageError
 from ebmcli.registry import Registry
 
 
@@ -19,9 +19,27 @@ def formula_of(registry: Registry, source: str) -> tuple[Formula, str]:
     """
     expression = parse(source)
     factors = registry.factors()
-    resolve(expression, factors)  # names first: an unknown one has no space
+    try:
+        resolve(expression, factors)  # names first: an unknown one has no space
+    except UnknownNameError as error:
+        if error.kind == "concept" and error.suggestion is None:
+            error.hint = _how_to_train(error.name) or error.hint
+        raise
     space = space_of(registry, concept_names(expression))
     return compile_formula(expression, factors), space
+
+
+def _how_to_train(name: str) -> str:
+    """How to get a concept of a factor that is rendered but that nobody has trained yet."""
+    from ebmcli.datasets.recipes import RECIPES, find_recipe  # numpy, which others do not wait for
+
+    for recipe in RECIPES:
+        if name in find_recipe(recipe).factors:
+            return (
+                f"the recipe {recipe} labels {name}: ebm render-dataset {recipe}.h5 --recipe "
+                f"{recipe}, then ebm train {name} --data {recipe}.h5"
+            )
+    return ""
 
 
 def space_of(registry: Registry, names: Iterable[str]) -> str:

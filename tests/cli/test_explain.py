@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 from ebmcli.cli.app import app
 from ebmcli.datasets.clutter import FACTORS
 from ebmcli.errors import UnknownNameError, UsageError
-from ebmcli.registry import Record, read_registry
+from ebmcli.registry import Record, create_registry, read_registry
 from ebmcli.workflows.explain import explain
 from ebmcli.workflows.formulas import formula_of, space_of
 
@@ -128,3 +128,13 @@ def test_statements_about_objects(registry_path: Path, register: Callable[..., R
     assert unknown.exit_code == 2
     assert "unknown part of object 'colr' at column 8" in unknown.stderr
     assert "did you mean 'color'?" in unknown.stderr
+
+
+def test_a_factor_that_nobody_trained_yet_comes_with_how_to_train_it(tmp_path: Path) -> None:
+    known = read_registry(create_registry(tmp_path))
+    with pytest.raises(UnknownNameError) as caught:
+        formula_of(known, "beard & ~hat")
+    assert "ebm train beard --data faces.h5" in str(caught.value.hint)
+    with pytest.raises(UnknownNameError) as caught:
+        formula_of(known, "moustache")
+    assert "this registry has no concept" in str(caught.value.hint)

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ebmcli.checkpoint import write_bytes
-from ebmcli.core.expression import value_text
+from ebmcli.core.expression import Literal, value_text
 from ebmcli.core.factors import Factor, Value
+from ebmcli.core.fields import appearance_of, floor_of
 from ebmcli.datasets.hdf5 import DatasetInfo, read_labels
+from ebmcli.datasets.object_lists import decode_things
 from ebmcli.errors import FileFormatError, UsageError
 from ebmcli.registry import Registry
 from ebmcli.workflows.generate import GenerateRequest, draw_pictures
@@ -65,7 +67,6 @@ def concepts_on(registry: Registry, base: str, data: DatasetInfo) -> dict[str, F
         for record in registry.concepts.values()
         if record.base == base
         and record.factor is not None
-        and record.factor.kind != "objects"
         and data.factors.get(record.factor.name) == record.factor
     }
 
@@ -78,17 +79,40 @@ def _chunk(
     row = source.randrange(request.data.n_images)
     n_statements = source.randint(0, min(MOST_STATEMENTS, len(concepts)))
     asked = source.sample(sorted(concepts), n_statements)
-    labels = {name: _label(request.data, concepts[name], row) for name in asked}
-    formula = " & ".join(f"{name}={value_text(value)}" for name, value in labels.items())
+    said = [_statements(name, concepts[name], request.data, row, source) for name in asked]
+    formula = " & ".join(statement for statements in said for statement in statements)
     drawing = GenerateRequest(
         expression=formula,
-        base=None if asked else request.base,
+        base=None if formula else request.base,
         n=CHUNK,
         seed=seed,
         attempts=1,
         device=str(request.device),
     )
     return draw_pictures(drawing, registry).images
+
+
+def _statements(
+    name: str, factor: Factor, data: DatasetInfo, row: int, source: random.Random
+) -> list[str]:
+    """What is said of one picture: a concept's value, or some parts of some of its objects."""
+    if factor.kind != "objects":
+        return [f"{name}={value_text(_label(data, factor, row))}"]
+    things = decode_things(factor, read_labels(data.path, factor.name, row, row + 1)[0])
+    said = []
+    for thing in source.sample(things, min(len(things), source.randint(1, MOST_STATEMENTS))):
+        parts = [*appearance_of(factor), floor_of(factor)]
+        named = source.sample(parts, source.randint(1, len(parts)))
+        values = {part.name: _rounded(thing[part.name]) for part in named}
+        said.append(Literal(name, parts=tuple(values.items())).statement)
+    return list(dict.fromkeys(said))
+
+
+def _rounded(value: Value) -> Value:
+    """Two decimals, as people write numbers."""
+    if isinstance(value, tuple):
+        return (round(value[0], 2), round(value[1], 2))
+    return value if isinstance(value, str) else round(value, 2)
 
 
 def _label(data: DatasetInfo, factor: Factor, row: int) -> Value:

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,17 @@ from ebmcli.core.concepts import PosteriorConcept
 from ebmcli.core.expression import parse
 from ebmcli.core.inference import Estimate
 from ebmcli.core.logic import compile_formula
+from ebmcli.core.statements import resolve
 from ebmcli.core.targets import label_prior
+from ebmcli.datasets.hdf5 import read_info, read_labels
+from ebmcli.datasets.labels import holds
+from ebmcli.datasets.object_lists import decode_things
 from ebmcli.errors import UsageError
 from ebmcli.evaluation.held_out_fields import field_quality
 from ebmcli.registry import create_registry, read_registry
 from ebmcli.training.loop import TrainingConfig, TrainingState, training_run
 from ebmcli.training.objectives import ObjectiveConfig, posterior_objective
+from ebmcli.workflows import own_samples
 from ebmcli.workflows.add_concept import add
 from ebmcli.workflows.bench_logic import bench_logic
 from ebmcli.workflows.bench_plan import BenchRequest
@@ -217,3 +223,29 @@ def test_a_judge_reads_lists_of_objects_and_scores_pictures_and_inference(
             draw=draw,
             report=lambda *_: None,
         )
+
+
+def test_what_a_base_is_mended_with_is_true_of_pictures_of_the_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some objects of a picture, each by some of its parts."""
+    known = read_registry(random_registry(tmp_path / "random", [OBJECT]))
+    info = read_info(several_file(tmp_path / "several.h5"))
+    asked: list[GenerateRequest] = []
+
+    def noting(request: GenerateRequest, _: object) -> SimpleNamespace:
+        asked.append(request)
+        return SimpleNamespace(images=np.zeros((request.n, SIZE, SIZE, 3), np.uint8))
+
+    monkeypatch.setattr(own_samples, "draw_pictures", noting)
+    wanted = own_samples.SampleRequest(
+        base="squares-16", data=info, n=20 * own_samples.CHUNK, seed=0, device=torch.device("cpu")
+    )
+    own_samples.own_samples(wanted, known, tmp_path / "samples", progress=lambda *_: None)
+    formulas = [request.expression for request in asked if request.base is None]
+    assert 0 < len(formulas) < 20
+    assert any(" & " in formula for formula in formulas)
+    lists = [decode_things(OBJECT, rows) for rows in read_labels(info.path, "object", 0, 130)]
+    for formula in formulas:
+        expression = resolve(parse(formula), {"object": OBJECT})
+        assert any(holds(expression, {"object": things}, {"object": OBJECT}) for things in lists)

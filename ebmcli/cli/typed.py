@@ -4,7 +4,10 @@ import re
 import shlex
 import sys
 
-_WITH_REGISTRY = re.compile(r"\bebm (?!render-dataset|import-dataset|dataset|registry)[a-z]")
+_WITH_REGISTRY = re.compile(  # the commands that take --registry
+    r"\bebm (?:add-concept|bench|calibrate|demo|eval|explain|export|generate|import|infer|list|"
+    r"mend-base|rename|rm|show|train|train-base|train-judge|union|verify)(?![\w-])"
+)
 
 
 def typed_command() -> str:
@@ -25,6 +28,6 @@ def typed_registry() -> str:
 def with_registry(hint: str) -> str:
     """A hint that names a command, for the registry that was typed: others know other names."""
     typed = typed_registry()
-    if not typed or typed in hint or not _WITH_REGISTRY.search(hint):
+    if not typed or "--registry" in hint or not _WITH_REGISTRY.search(hint):
         return hint
     return f"{hint} (with {typed})"

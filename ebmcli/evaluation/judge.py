@@ -114,7 +114,7 @@ class Judge(nn.Module):
         self.heads = nn.Linear(config.n_features, sum(self.head_sizes) + 1)
         self.readers = nn.ModuleDict(
             {
-                name: ObjectReader(factor, n_channels=N_CHANNELS, widths=config.widths)
+                _key(name): ObjectReader(factor, n_channels=N_CHANNELS, widths=config.widths)
                 for name, factor in self.factors.items()
                 if factor.kind == "objects"
             }
@@ -137,8 +137,9 @@ class Judge(nn.Module):
         maps = self._maps(channels)
         outputs = self.heads(self._features(maps[-1])).split([*self.head_sizes, 1], dim=1)
         read = dict(zip(self.factors, outputs, strict=False))
-        lists = {name: reader(channels, maps) for name, reader in self.readers.items()}
-        return read | lists, outputs[-1][:, 0]
+        lists = [name for name, factor in self.factors.items() if factor.kind == "objects"]
+        found = {name: self.object_reader(name)(channels, maps) for name in lists}
+        return read | found, outputs[-1][:, 0]
 
     def _channels(self, x: Tensor) -> Tensor:
         grid = self.coordinates.expand(len(x), -1, -1, -1)
@@ -158,7 +159,7 @@ class Judge(nn.Module):
 
     def object_reader(self, name: str) -> ObjectReader:
         """The part that reads a factor of kind ``objects``."""
-        reader = self.readers[name]
+        reader = self.readers[_key(name)]
         assert isinstance(reader, ObjectReader)
         return reader
 
@@ -172,7 +173,7 @@ class Judge(nn.Module):
             if factor.names:
                 probabilities[name] = outputs[name].softmax(1)
                 values[name] = outputs[name].argmax(1)
-            elif name in self.readers:
+            elif factor.kind == "objects":
                 values[name] = self.object_reader(name).rows(outputs[name])
             else:
                 value = middle(factor) + half_range(factor) * outputs[name]
@@ -183,6 +184,11 @@ class Judge(nn.Module):
             probabilities=probabilities,
             present=present.sigmoid(),
         )
+
+
+def _key(name: str) -> str:
+    """What the part for a list of objects is called: no attribute of a module, as ``type`` is."""
+    return f"list-{name}"
 
 
 def head_size(factor: Factor) -> int:
@@ -223,7 +229,7 @@ def judge_losses(
         output, label = outputs[name][: len(positives)], labels[name]
         if factor.names:
             losses[name] = F.cross_entropy(output, label)
-        elif name in judge.readers:
+        elif factor.kind == "objects":
             losses[name] = judge.object_reader(name).loss(output, label)
         else:
             target = (label.view(len(label), -1) - middle(factor)) / half_range(factor)

@@ -64,7 +64,7 @@ def without_object(
         labels: As in :func:`ebmcli.evaluation.judge.judge_losses`.
         factors: The factors of the space.
         floors: Empty pictures of the space (P, 3, S, S), from :func:`empty_floors`; without a
-            position only the mean of them is used.
+            position or objects only the mean of them is used.
         generator: Source of every choice, on the CPU.
     """
     partner = partners(differ_much(labels, factors), generator=generator)

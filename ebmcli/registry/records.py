@@ -46,10 +46,11 @@ class Record:
         return tuple(part["data"] for part in _trainings(self.provenance) if "data" in part)
 
     @property
-    def training_seeds(self) -> tuple[int, ...]:
-        """Seeds of the renders among them: files of one seed begin with the same pictures."""
+    def training_renders(self) -> tuple[tuple[int, dict[str, Any]], ...]:
+        """Seed and restrictions of the renders among them: files of both begin alike."""
         parts = _trainings(self.provenance)
-        return tuple(part["data_seed"] for part in parts if "data_seed" in part)
+        found = [(part.get("data_seed"), part.get("data_settings", {})) for part in parts]
+        return tuple((seed, settings) for seed, settings in found if seed is not None)
 
     @property
     def trained_base(self) -> str | None:
@@ -230,11 +231,11 @@ def _registry(sections: Sections, path: Path) -> Registry:
 def _trainings(provenance: Any) -> list[dict[str, Any]]:
     """A training, its mending, the one it began with, and the parts of a union: what they used.
 
-    Each has ``data``, a digest, and ``data_seed``, where they are recorded.
+    Each has ``data``, a digest, ``data_seed`` and ``data_settings``, where they are recorded.
     """
     if not isinstance(provenance, dict):
         return []
-    kinds = {"data": str, "data_seed": int}
+    kinds = {"data": str, "data_seed": int, "data_settings": dict}
     own = [
         {key: part[key] for key, kind in kinds.items() if isinstance(part.get(key), kind)}
         for part in (provenance, provenance.get("mended"))

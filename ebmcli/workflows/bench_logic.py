@@ -21,7 +21,13 @@ from ebmcli.workflows.bench_plan import BenchRequest, Group, Line, plan_groups, 
 from ebmcli.workflows.bench_row import Bench, Draw, Row, Sample, same_plan
 from ebmcli.workflows.bench_sheet import logic_sheet, shown_groups, shown_lines
 from ebmcli.workflows.judging import check_reference, judge_record, load_judge, load_reference
-from ebmcli.workflows.results_file import circumstances, is_current, open_results, write_results
+from ebmcli.workflows.results_file import (
+    circumstances,
+    is_current,
+    nothing_left_by_failure,
+    open_results,
+    write_results,
+)
 
 FORMAT, VERSION = "ebm-bench-logic", 1
 FILES = ("logic.json", "logic.md", "logic.png")
@@ -93,15 +99,16 @@ def bench_logic(
     path = request.folder / FILES[0]
     document = _opened(work)
     try:
-        for done, line in enumerate(work.lines):
-            groups = work.groups(line.row)
-            if _finished(document, line, groups, registry):
-                continue
-            row, work.samples[line] = work.bench().row(
-                line, groups, report=partial(report, done, len(work.lines))
-            )
-            document["rows"] = _with(document["rows"], row, line)
-            write_results(document, path)
+        with nothing_left_by_failure(path):
+            for done, line in enumerate(work.lines):
+                groups = work.groups(line.row)
+                if _finished(document, line, groups, registry):
+                    continue
+                row, work.samples[line] = work.bench().row(
+                    line, groups, report=partial(report, done, len(work.lines))
+                )
+                document["rows"] = _with(document["rows"], row, line)
+                write_results(document, path)
         _write_pages(work, document)
     except KeyboardInterrupt as error:
         n_rows = len(document["rows"])

@@ -149,9 +149,9 @@ def seen(record: Record, info: DatasetInfo) -> str | None:
     if has_seen(record, info):
         return "training"
     used = record.calibration
-    same = info.digest == used.get("data")
-    same |= info.seed is not None and info.seed == used.get("data_seed")
-    return "calibration" if same else None
+    render = (used.get("data_seed"), used.get("data_settings", {}))
+    begins_alike = info.seed is not None and render == (info.seed, info.settings)
+    return "calibration" if info.digest == used.get("data") or begins_alike else None
 
 
 def _reliable(levels: list[Level]) -> list[ReliabilityPanel]:

@@ -31,7 +31,7 @@ from ebmcli.workflows.judging import (
 from ebmcli.workflows.origin import has_seen
 from ebmcli.workflows.output import check_free
 from ebmcli.workflows.results import EvalRequest, is_done, opened
-from ebmcli.workflows.results_file import write_results
+from ebmcli.workflows.results_file import nothing_left_by_failure, write_results
 from ebmcli.workflows.scoring import Draw, Scorer
 from ebmcli.workflows.suites import CALIBRATION, SUITES, Case, groups, named, suite_cases
 
@@ -66,11 +66,12 @@ def evaluate(
     document = opened(request)
     document["judges"] = {record.name: record.to_dict() for record in judges}
     try:
-        for row in _rows(request, registry, cases, document, draw=draw, report=report):
-            same = ("suite", "space", "template")
-            others = [r for r in document["rows"] if any(r[key] != row[key] for key in same)]
-            document["rows"] = [*others, row]
-            write_results(document, request.results)
+        with nothing_left_by_failure(request.results):
+            for row in _rows(request, registry, cases, document, draw=draw, report=report):
+                same = ("suite", "space", "template")
+                others = [r for r in document["rows"] if any(r[key] != row[key] for key in same)]
+                document["rows"] = [*others, row]
+                write_results(document, request.results)
     except KeyboardInterrupt as error:
         if request.results is None:
             raise

@@ -11,7 +11,13 @@ from ebmcli.core.concepts import ConditionalConcept, TrainedConcept
 from ebmcli.core.energy import NoisyEnergy
 from ebmcli.core.expression import Literal, Value, literals
 from ebmcli.core.factors import Factor, point_membership
-from ebmcli.core.fields import appearance_of, field_table, floor_of, thing_of_row
+from ebmcli.core.fields import (
+    appearance_of,
+    floor_of,
+    outcomes,
+    place_membership,
+    thing_of_row,
+)
 from ebmcli.core.images import TrainingImages
 from ebmcli.core.logic import Formula
 from ebmcli.evaluation.held_out import batches
@@ -119,6 +125,8 @@ def least_probability(concept: TrainedConcept, held: TrainingImages) -> float:
         if concept.factor.kind == "objects":  # pictures of nothing have no statement
             shown = labels[:, 0, 0] > 0
             x, labels = x[shown], labels[shown]
+        if not len(x):
+            continue
         share = _memberships(concept.factor, labels).to(x.device)
 
         def log_p(noisy: Tensor, level: Tensor, share: Tensor = share) -> Tensor:
@@ -129,15 +137,13 @@ def least_probability(concept: TrainedConcept, held: TrainingImages) -> float:
 
         how: dict[str, Any] = {"sigmas": READ_SIGMAS[:1], "n_noises": 1} if slow else {}
         readings.append(mean_reading(log_p, x, **how))
-    found = torch.cat(readings)
-    return float(found.exp().quantile(ODD)) if len(found) else 0.0
+    return float(torch.cat(readings).exp().quantile(ODD)) if readings else 0.0
 
 
 def _memberships(factor: Factor, labels: Tensor) -> Tensor:
     """Which cells a statement of each label counts, (B, K), as a formula has it."""
     if factor.kind == "objects":
-        shares = [_first_object(factor, rows) for rows in labels]
-        return torch.stack(shares) if shares else torch.zeros(0, factor.n_cells)
+        return torch.stack([_first_object(factor, rows) for rows in labels])
     values: list[Any] = labels.tolist()
     if factor.names:
         values = [factor.names[int(cell)] for cell in values]
@@ -149,11 +155,11 @@ def _memberships(factor: Factor, labels: Tensor) -> Tensor:
 def _first_object(factor: Factor, rows: Tensor) -> Tensor:
     """m(g, k) of a statement on the first object of a label, (G K,)."""
     thing = thing_of_row(factor, rows[0].tolist())
-    read = [*appearance_of(factor), floor_of(factor)]
-    parts = tuple((part.name, thing[part.name]) for part in read)
-    table = field_table(factor.name, [Literal(factor.name, parts=parts)], factor=factor)
-    places, looks = torch.tensor(table.places[0]), torch.tensor(table.looks[0])
-    return (places[:, None] * looks).flatten()
+    place, read = thing[floor_of(factor).name], appearance_of(factor)
+    assert isinstance(place, tuple)
+    look = {part.name: thing[part.name] for part in read}
+    looks = torch.tensor([False, *(other == look for other in outcomes(factor))])
+    return (torch.tensor(place_membership(factor, place))[:, None] * looks).flatten()
 
 
 def _log_some_cell(log_q: Tensor, share: Tensor, *, n_groups: int) -> Tensor:

@@ -23,22 +23,24 @@ def formula_of(registry: Registry, source: str) -> tuple[Formula, str]:
         resolve(expression, factors)  # names first: an unknown one has no space
     except UnknownNameError as error:
         if error.kind == "concept" and error.suggestion is None:
-            error.hint = _how_to_train(error.name) or error.hint
+            error.hint = _how_to_train(error.name, registry) or error.hint
         raise
     space = space_of(registry, concept_names(expression))
     return compile_formula(expression, factors), space
 
 
-def _how_to_train(name: str) -> str:
+def _how_to_train(name: str, registry: Registry) -> str:
     """How to get a concept of a factor that is rendered but that nobody has trained yet."""
     from ebmcli.datasets.recipes import RECIPES, find_recipe  # numpy, which others do not wait for
 
     for recipe in RECIPES:
         if name in find_recipe(recipe).factors:
-            return (
-                f"the recipe {recipe} labels {name}: ebm render-dataset {recipe}.h5 --recipe "
-                f"{recipe}, then ebm train {name} --data {recipe}.h5"
-            )
+            spaces = [r.space for r in registry.bases.values() if r.space.startswith(f"{recipe}-")]
+            size, file = (spaces or [f"{recipe}-64"])[0].rpartition("-")[2], f"{recipe}.h5"
+            commands = [f"ebm render-dataset {file} --recipe {recipe} --size {size}"]
+            commands += [] if spaces else [f"ebm train-base {recipe}-{size} --data {file}"]
+            commands += [f"ebm train {name} --data {file}"]
+            return f"the recipe {recipe} labels {name}: {', then '.join(commands)}"
     return ""
 
 

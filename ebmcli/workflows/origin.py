@@ -26,22 +26,29 @@ def versions() -> dict[str, str]:
 
 
 def data_origin(info: DatasetInfo) -> dict[str, Any]:
-    """The dataset something was made with, for its record: ``data`` and, of renders, ``data_seed``.
+    """The dataset something was made with, for its record.
 
-    Files of one recipe, size and seed begin with the same pictures, however many they have.
+    ``data`` is its digest; of renders there are ``data_seed`` and, where something was fixed or
+    held out, ``data_settings``. Files of one recipe, size, seed and settings begin with the same
+    pictures, however many they have.
     """
-    return {"data": info.digest} | ({} if info.seed is None else {"data_seed": info.seed})
+    origin: dict[str, Any] = {"data": info.digest}
+    if info.seed is not None:
+        origin["data_seed"] = info.seed
+        origin |= {"data_settings": info.settings} if info.settings else {}
+    return origin
 
 
 def has_seen(record: Record, info: DatasetInfo) -> str:
     """How the weights of a record know pictures of its space; empty where they do not.
 
-    A file counts as known when it has the digest of one that was used in training, or when it was
-    rendered with the seed of one, whatever was held out of either.
+    A file counts as known when it has the digest of one that was used in training, or begins with
+    the same renders.
     """
     if info.digest in record.training_data:
         return f"{info.path} has trained the {record.kind} {record.name}"
-    if record.space == info.space and info.seed is not None and info.seed in record.training_seeds:
+    renders = record.training_renders if record.space == info.space else ()
+    if (info.seed, info.settings) in renders:
         same = f"begins with the pictures, rendered with seed {info.seed}, that have trained"
         return f"{info.path} {same} the {record.kind} {record.name}"
     return ""
@@ -49,5 +56,5 @@ def has_seen(record: Record, info: DatasetInfo) -> str:
 
 def same_pictures(one: DatasetInfo, other: DatasetInfo) -> bool:
     """Have two files all or their first pictures in common?"""
-    rendered = one.seed is not None and (one.space, one.seed) == (other.space, other.seed)
-    return one.digest == other.digest or rendered
+    begin = [(info.space, info.seed, info.settings) for info in (one, other)]
+    return one.digest == other.digest or (one.seed is not None and begin[0] == begin[1])

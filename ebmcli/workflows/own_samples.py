@@ -44,9 +44,9 @@ def own_samples(
 ) -> Tensor:
     """uint8 (n, S, S, 3): as ``ebm generate`` draws them, none rejected.
 
-    Chunk by chunk a formula of none to three statements, true of a random picture of the data, so
-    that what is asked for has the distribution of the data. Chunks that ``folder`` holds already
-    are not drawn again.
+    Chunk by chunk a formula on none to three concepts, true of a random picture of the data (of a
+    list of objects up to three are described), so that what is asked for is distributed as there.
+    Chunks that ``folder`` holds already are not drawn again.
     """
     concepts = concepts_on(registry, request.base, request.data)
     folder.mkdir(parents=True, exist_ok=True)

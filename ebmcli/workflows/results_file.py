@@ -2,7 +2,8 @@
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,6 @@ def open_results(
 ) -> Document:
     """A fresh document, or the one in the file to go on with.
 
-    A file without rows, as a run leaves that failed early, is written over: nothing is in it.
-
     Args:
         fresh: Has ``format``, ``version``, ``settings`` and no rows yet.
         path: The results file; None keeps nothing.
@@ -50,23 +49,17 @@ def open_results(
     if path is None or not path.exists():
         write_results(fresh, path)  # a folder that cannot be written is found before anything long
         return fresh
-    if overwrite and not resume:
-        return fresh
+    if not resume:
+        if overwrite:
+            return fresh
+        raise OutputExistsError(path, hint="add --resume to go on with it, or --overwrite")
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["format"] != fresh["format"] or document["version"] > fresh["version"]:
             raise ValueError("another format")
         settings = document["settings"]
-        n_rows = len(document["rows"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        if not resume:
-            raise OutputExistsError(path) from error
         raise FileFormatError(path, f"holds no results of {by}") from error
-    if n_rows == 0:
-        write_results(fresh, path)
-        return fresh
-    if not resume:
-        raise OutputExistsError(path, hint="add --resume to go on with it, or --overwrite")
     mine = json.loads(json.dumps(fresh["settings"]))
     other = [key for key in mine if settings.get(key) != mine[key]]
     if other:
@@ -74,6 +67,21 @@ def open_results(
         raise ConfigError(problem, hint="give the same options, or another -o")
     assert isinstance(document, dict)
     return document
+
+
+@contextmanager
+def nothing_left_by_failure(path: Path | None) -> Iterator[None]:
+    """Take a results file without rows away again when a measurement fails.
+
+    It would block the corrected command. Ctrl-C leaves it, to be gone on with.
+    """
+    try:
+        yield
+    except Exception:
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            if path is not None and not json.loads(path.read_text(encoding="utf-8"))["rows"]:
+                path.unlink()
+        raise
 
 
 def write_results(document: Document, path: Path | None) -> None:

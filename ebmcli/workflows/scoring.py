@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ebmcli.core.expression import And, Expression, concept_names, literals, map_literals
 from ebmcli.core.factors import Factor
-from ebmcli.core.found import found_objects
+from ebmcli.core.fields import floor_of
+from ebmcli.core.found import TOLERANCE, found_objects
 from ebmcli.core.images import to_intensity
 from ebmcli.core.inference import log_posterior_at, map_estimate
 from ebmcli.errors import UsageError
@@ -250,7 +251,9 @@ def map_values(concept: Concept, images: Tensor, *, device: torch.device) -> Ten
     log_prior, values = concept.log_prior.cpu(), []
     for batch in images.split(READ_BATCH):  # type: ignore[no-untyped-call]  # torch has no type
         x = to_intensity(batch).to(device)
-        log_q = log_posterior_at(concept, x, SIGMAS, seed=NOISE_SEED).float().cpu()
+        n_groups = concept.factor.n_groups
+        log_q = log_posterior_at(concept, x, SIGMAS, seed=NOISE_SEED, n_groups=n_groups)
+        log_q = log_q.float().cpu()
         for single in log_q:
             if concept.factor.kind == "objects":
                 values.append(rows_of(found_objects(single, concept.factor), concept.factor))
@@ -297,7 +300,7 @@ def _inference_estimates(
                 name: sum(int(getattr(count, name).sum()) for count in counts)
                 for name in ("true", "found", "both")
             },
-            "tolerances": tolerances(factor.parts),
+            "tolerances": {floor_of(factor).name: TOLERANCE},
         }
     errors = [(one - other).abs() for one, other in zip(found, truths, strict=True)]
     numbers: dict[str, Any] = {"n": sum(len(error) for error in errors)}

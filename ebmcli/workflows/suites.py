@@ -5,15 +5,16 @@ one row of a table speaks about all values of its concepts; in ``object(color=?)
 object.
 """
 
+import math
 import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise, product
+from itertools import pairwise, product
 
 from ebmcli.core.expression import KEYWORDS, NAME, value_text
 from ebmcli.core.factors import Factor, Value
-from ebmcli.errors import UsageError
+from ebmcli.errors import UnknownNameError, UsageError
 
 CALIBRATION = "calibration"
 SUITES = ("single", "conjunction", "inference", CALIBRATION)
@@ -21,7 +22,8 @@ N_GROUPS = 20  # values that a row with numbers or several concepts draws per se
 MIN_GROUP = 5  # pictures of one formula; fewer would make chains of many batches of one
 INNER = 0.9  # of the range of a position: places whose object is wholly in the picture
 APART = 0.4  # of the range: least distance, in one coordinate, of the places of two objects
-MAX_DRAWS = 1000  # of the places of one formula
+MAX_TRIES, MAX_DRAWS = 50, 1000  # of one place, and of all places of a formula
+MAX_LISTED = 20_000  # combinations of names that are put into an order; of more some are drawn
 _PLACED, _THING = "object(position=?)", "object(shape=?, color=?, position=?)"
 CONJUNCTIONS: dict[str, tuple[str, ...]] = {  # by recipe
     "scenes": (
@@ -113,12 +115,24 @@ class _Open:
 
 
 def _open_places(template: str, factors: Mapping[str, Factor]) -> list[_Open]:
-    """The open places of a template, from left to right."""
+    """The open places of a template, from left to right.
+
+    Raises:
+        UnknownNameError: No such concept, or no such part.
+    """
     places = []
     for match in _OPEN.finditer(template):
         owner = _described(template[: match.start()])
-        factor = factors[match[1]] if owner is None else factors[owner].part(match[1])
-        places.append(_Open(factor, owner is not None))
+        where = f" in {template}"
+        if (owner or match[1]) not in factors:
+            raise UnknownNameError("concept", owner or match[1], sorted(factors), where=where)
+        if owner is None:
+            places.append(_Open(factors[match[1]], of_object=False))
+            continue
+        parts = {part.name: part for part in factors[owner].parts}
+        if match[1] not in parts:
+            raise UnknownNameError(f"part of {owner}", match[1], list(parts), where=where)
+        places.append(_Open(parts[match[1]], of_object=True))
     return places
 
 
@@ -134,14 +148,34 @@ def groups(
     if not places:
         return [(template, n)]
     source = random.Random(f"{seed} {template}")
-    words = list(product(*(place.factor.names or (None,) for place in places)))
-    only_names = len(places) == 1 and len(words) > 1
-    n_groups = len(words) if only_names else max(1, min(N_GROUPS, n // MIN_GROUP))
-    if len(words) > n_groups:
-        source.shuffle(words)
+    names = [place.factor.names or (None,) for place in places]
+    n_words = math.prod(map(len, names))
+    only_names = len(places) == 1 and n_words > 1
+    n_groups = n_words if only_names else max(1, min(N_GROUPS, n // MIN_GROUP))
+    words = _words(names, n_groups, source)
     values = [_values(places, words[i % len(words)], source) for i in range(min(n, n_groups))]
     counts = [n // len(values) + (i < n % len(values)) for i in range(len(values))]
     return [(fill(template, value), count) for value, count in zip(values, counts, strict=True)]
+
+
+def _words(
+    names: Sequence[Sequence[str | None]], n: int, source: random.Random
+) -> list[Sequence[str | None]]:
+    """At least n combinations of names, or all there are; where there are more, in random order."""
+    n_all = math.prod(map(len, names))
+    if n_all <= MAX_LISTED:
+        listed: list[Sequence[str | None]] = list(product(*names))
+        if n_all > n:
+            source.shuffle(listed)
+        return listed
+    chosen: list[Sequence[str | None]] = []
+    for number in source.sample(range(n_all), n):
+        rest, words = number, []
+        for some in names:
+            rest, index = divmod(rest, len(some))
+            words.append(some[index])
+        chosen.append(words)
+    return chosen
 
 
 def _values(
@@ -153,26 +187,34 @@ def _values(
         UsageError: None were found in MAX_DRAWS draws: too many objects for the floor.
     """
     for _ in range(MAX_DRAWS):
-        values = [
-            draw_value(place.factor, source) if word is None else word
-            for place, word in zip(places, words, strict=True)
-        ]
-        if _are_apart(places, values):
+        values = _apart(places, words, source)
+        if values is not None:
             return values
     raise UsageError("so many objects find no place apart", hint="ask for fewer places with =?")
 
 
-def _are_apart(places: Sequence[_Open], values: Sequence[Value]) -> bool:
-    """Do the places of objects keep APART of their range from each other in some coordinate?"""
-    taken = [
-        (value, APART * (place.factor.high - place.factor.low))
-        for place, value in zip(places, values, strict=True)
-        if place.of_object and isinstance(value, tuple)
-    ]
-    return all(
-        max(abs(a - b) for a, b in zip(one, other, strict=True)) >= least
-        for (one, least), (other, _) in combinations(taken, 2)
-    )
+def _apart(
+    places: Sequence[_Open], words: Sequence[str | None], source: random.Random
+) -> list[Value] | None:
+    """Values one after another, each place tried until it is apart; None where one never is.
+
+    Apart: APART of the range in some coordinate, from all places of objects before it.
+    """
+    values: list[Value] = []
+    taken: list[tuple[float, float]] = []
+    for place, word in zip(places, words, strict=True):
+        least = APART * (place.factor.high - place.factor.low)
+        for _ in range(MAX_TRIES):
+            value = draw_value(place.factor, source) if word is None else word
+            if not (place.of_object and isinstance(value, tuple)):
+                break
+            if all(max(abs(value[0] - x), abs(value[1] - y)) >= least for x, y in taken):
+                taken.append(value)
+                break
+        else:
+            return None
+        values.append(value)
+    return values
 
 
 def draw_value(factor: Factor, source: random.Random) -> Value:

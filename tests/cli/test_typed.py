@@ -37,7 +37,12 @@ def test_commands_in_hints_are_for_the_registry_that_was_typed(
     assert with_registry("ebm show old lists its values") == (
         f"ebm show old lists its values (with {typed})"
     )
-    for hint in ("known: old", "fresh pictures: ebm render-dataset a.h5", f"ebm list {typed}"):
+    for hint in (
+        "known: old",
+        "ebm render-dataset a.h5",
+        "ebm list --registry r.yaml",
+        "ebm needs",
+    ):
         assert with_registry(hint) == hint
 
 

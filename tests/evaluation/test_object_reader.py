@@ -1,5 +1,6 @@
 """The part of a judge that reads lists of objects: hand-made lists, and a short training."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -161,7 +162,18 @@ def test_a_short_training_reads_objects() -> None:
 
 def test_a_list_does_not_depend_on_the_batch() -> None:
     judge = small_judge().eval()
+    bias = judge.object_reader("object").last.bias
+    assert bias is not None
+    with torch.no_grad():  # as if something stood everywhere
+        bias[3] += 8.0
     pictures = to_intensity(torch.from_numpy(draw_several(6)[0]))
     whole = judge.read(pictures).values["object"]
+    assert bool((whole[:, :, 0] > 0).any())
     parts = Readings.join([judge.read(pictures[:2]), judge.read(pictures[2:])])
     assert np.allclose(whole.numpy(), parts.values["object"].numpy(), atol=1e-5)
+
+
+def test_a_list_may_be_called_like_an_attribute_of_a_module() -> None:
+    named = {"type": replace(OBJECT, name="type")}
+    judge = Judge(named, JudgeConfig(size=SIZE, widths=(8, 8, 8, 8), n_features=8)).eval()
+    assert judge.read(torch.zeros(1, 3, SIZE, SIZE)).values["type"].shape[:2] == (1, OBJECT.most)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ from numpy.typing import NDArray
 from ebmcli.checkpoint import write_checkpoint
 from ebmcli.cli import evaluate as command
 from ebmcli.core.concepts import PosteriorConcept
-from ebmcli.core.expression import parse
+from ebmcli.core.expression import literals, parse
 from ebmcli.core.factors import Factor
+from ebmcli.core.logic import compile_formula
 from ebmcli.core.networks import TrunkConfig
+from ebmcli.core.statements import resolve
 from ebmcli.datasets.hdf5 import DatasetInfo, DatasetWriter
+from ebmcli.datasets.recipes import find_recipe
 from ebmcli.errors import (
     ConfigError,
     InterruptedRun,
@@ -258,9 +262,10 @@ def test_wrong_pictures_leave_no_results_behind(home: Path, registry: Registry) 
     assert not path.exists()
 
 
-def test_results_without_rows_are_written_over_and_others_are_not(
+def test_a_failure_before_the_first_row_leaves_no_results_behind(
     home: Path, registry: Registry, tmp_path: Path
 ) -> None:
+    """They would block the corrected command; a run that is going on is not disturbed."""
     path = tmp_path / "results.json"
 
     def fails(request: GenerateRequest) -> Drawn:
@@ -269,9 +274,16 @@ def test_results_without_rows_are_written_over_and_others_are_not(
     asked = ask(home, "color=red", output=path)
     with pytest.raises(ConfigError):
         evaluate(asked, registry, draw=fails, report=quiet)
-    assert json.loads(path.read_text())["rows"] == []
+    assert not path.exists()
+
+    def second(request: GenerateRequest) -> Drawn:
+        """While the first row of one command is drawn, another one comes."""
+        with pytest.raises(OutputExistsError):
+            evaluate(ask(home, "color=red", output=path), registry, draw=draw, report=quiet)
+        return draw(request)
+
     other = ask(home, "color=red", output=path, n=6)
-    assert evaluate(other, registry, draw=draw, report=quiet)["rows"][0]["n"] == 12
+    assert evaluate(other, registry, draw=second, report=quiet)["rows"][0]["n"] == 12
     with pytest.raises(OutputExistsError):
         evaluate(asked, registry, draw=draw, report=quiet)
     path.write_text("{}")
@@ -299,6 +311,47 @@ def test_groups_share_the_pictures_and_cycle_through_names() -> None:
     assert len(groups("position=?", FACTORS, n=14, seed=0)) == 2
     for source, _ in drawn:
         parse(source)
+
+
+def test_open_parts_of_objects_are_filled_and_their_places_apart() -> None:
+    factors = find_recipe("clutter").factors
+    template = "object(position=?) & ~object(color=?, position=(0,0)) & count=?"
+    assert named(template) == ["object", "object", "count"]
+    for source, _ in groups(template, factors, n=30, seed=0):
+        resolve(parse(source), factors)
+    thing = "object(shape=?, color=?, position=?)"
+    with pytest.raises(UsageError, match="find no place apart"):
+        groups(" & ".join([thing] * 10), factors, n=20, seed=1)
+    for n_objects in (2, 5):  # as many as the recipe shows
+        many = groups(" & ".join([thing] * n_objects), factors, n=20, seed=1)
+        assert len(many) == 4
+        for source, _ in many:
+            asked = [dict(literal.parts) for literal in literals(parse(source))]
+            places = [part["position"] for part in asked]
+            for (x, y), (other_x, other_y) in combinations(places, 2):
+                assert max(abs(x - other_x), abs(y - other_y)) >= 0.8
+        assert len({source for source, _ in many}) == 4
+
+
+@pytest.mark.parametrize(
+    ("template", "problem"),
+    [
+        ("object(colr=?)", "unknown part of object 'colr'"),
+        ("count(color=?)", "unknown part of count 'color'"),
+        ("objekt(color=?)", "unknown concept 'objekt'"),
+        ("colour=?", "unknown concept 'colour'"),
+    ],
+)
+def test_misspelt_open_places_are_named(template: str, problem: str) -> None:
+    with pytest.raises(UnknownNameError, match=problem):
+        groups(template, find_recipe("clutter").factors, n=10, seed=0)
+
+
+def test_the_conjunctions_of_clutter_can_be_read() -> None:
+    factors = find_recipe("clutter").factors
+    for case in suite_cases("conjunction", "clutter-32", factors):
+        for source, _ in groups(case.template, factors, n=20, seed=0):
+            compile_formula(resolve(parse(source), factors), factors)
 
 
 def test_combinations_of_names_come_once_before_any_comes_twice() -> None:

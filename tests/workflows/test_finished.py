@@ -93,3 +93,10 @@ def test_several_objects_ask_for_as_much_each() -> None:
     assert limit("object(color=red) & object(color=blue)", 0.9) == pytest.approx(0.81)
     assert limit("object(color=red, position=(0,0))", 0.01) == 0.125
     assert limit("object(color=red) & ~object(color=blue)", 0.999) == pytest.approx(0.95**2)
+
+
+def test_pictures_of_nothing_set_no_limit() -> None:
+    labels = torch.from_numpy(encode_things(OBJECT, [[]])).repeat(40, 1, 1)
+    concept = SimpleNamespace(factor=OBJECT, log_posterior=None)
+    images = TrainingImages(grey(torch.full((40,), 0.5)), labels)
+    assert least_probability(concept, images) == 0.0

@@ -22,7 +22,7 @@ N_GROUPS = 20  # values that a row with numbers or several concepts draws per se
 MIN_GROUP = 5  # pictures of one formula; fewer would make chains of many batches of one
 INNER = 0.9  # of the range of a position: places whose object is wholly in the picture
 APART = 0.4  # of the range: least distance, in one coordinate, of the places of two objects
-MAX_TRIES, MAX_DRAWS = 50, 1000  # of one place, and of all places of a formula
+MAX_TRIES, MAX_DRAWS = 50, 300  # of one place, and of all places of a formula
 MAX_LISTED = 20_000  # combinations of names that are put into an order; of more some are drawn
 _PLACED, _THING = "object(position=?)", "object(shape=?, color=?, position=?)"
 CONJUNCTIONS: dict[str, tuple[str, ...]] = {  # by recipe

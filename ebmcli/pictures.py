@@ -28,6 +28,8 @@ MARGIN = 12  # pixels round a sheet
 GAP = 8  # pixels between pictures
 LABEL_SIZE = 13  # pixels of type
 TITLE_SIZE = 17
+TITLE_LINES = 3
+CELL = 128  # pixels: smaller pictures are enlarged to it
 
 COLOR_MAP = np.array(  # viridis at 0, 1/8, ... 1: lightness grows evenly from violet to yellow
     [
@@ -46,31 +48,33 @@ def labelled_grid(
     *,
     title: str = "",
     columns: int | None = None,
-    scale: int = 2,
+    scale: int | None = None,
 ) -> Image.Image:
     """A sheet of pictures, row by row, each with its text below.
 
     Args:
         images: (N, S, S, 3), N at least 1.
         labels: One per picture; "" for none, "\\n" starts a new line. Cut to the cell's width.
-        title: One line at the top, cut to the sheet's width.
+        title: At the top, in lines of the sheet's width, TITLE_LINES at most; the last is cut.
         columns: None chooses a sheet without gaps in its last row where one is near a square.
-        scale: Sheet pixels per picture pixel.
+        scale: Sheet pixels per picture pixel; None makes a picture at least CELL pixels wide.
     """
     if len(images) == 0 or len(images) != len(labels):
         raise ValueError(f"{len(images)} images with {len(labels)} labels")
     columns = columns or even_columns(len(images))
     rows = math.ceil(len(images) / columns)
     font, large = font_of(LABEL_SIZE), font_of(TITLE_SIZE)
+    scale = scale or max(2, CELL // images.shape[1])
     side = images.shape[1] * scale
     lines = max(text.count("\n") + 1 if text else 0 for text in labels)
     row_height = side + (lines * (LABEL_SIZE + 4) + 4 if lines else 0) + GAP
-    top = MARGIN + (TITLE_SIZE + 11 if title else 0)
     width = 2 * MARGIN + columns * (side + GAP) - GAP
+    heading = wrapped(title, large, width - 2 * MARGIN, lines=TITLE_LINES) if title else []
+    top = MARGIN + (len(heading) * (TITLE_SIZE + 4) + 7 if title else 0)
     sheet = Image.new("RGB", (width, top + rows * row_height - GAP + MARGIN), PAPER)
     draw = ImageDraw.Draw(sheet)
-    if title:
-        draw.text((MARGIN, MARGIN - 2), shorten(title, large, width - 2 * MARGIN), INK, large)
+    for line, words in enumerate(heading):
+        draw.text((MARGIN, MARGIN - 2 + line * (TITLE_SIZE + 4)), words, INK, large)
     for index, (picture, text) in enumerate(zip(images, labels, strict=True)):
         left = MARGIN + index % columns * (side + GAP)
         upper = top + index // columns * row_height
@@ -79,6 +83,20 @@ def labelled_grid(
             y = upper + side + 4 + line * (LABEL_SIZE + 4)
             draw.text((left, y), shorten(words, font, side), FAINT, font)
     return sheet
+
+
+def wrapped(text: str, font: Font, width: int, *, lines: int) -> list[str]:
+    """The text broken between words into lines of ``width`` pixels; the last one is cut."""
+    found: list[str] = []
+    rest = text.split(" ")
+    while rest:
+        count = len(rest)
+        while count > 1 and font.getlength(" ".join(rest[:count])) > width:
+            count -= 1
+        count = len(rest) if len(found) == lines - 1 else count
+        found.append(shorten(" ".join(rest[:count]), font, width))
+        rest = rest[count:]
+    return found
 
 
 def even_columns(count: int) -> int:

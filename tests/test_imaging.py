@@ -18,6 +18,7 @@ from ebmcli.pictures import (
     labelled_grid,
     read_png_metadata,
     shorten,
+    wrapped,
     write_gif,
     write_png,
 )
@@ -206,6 +207,22 @@ def test_a_short_text_stays_and_a_long_one_ends_in_dots() -> None:
     assert cut.endswith("...")
     assert font.getlength(cut) <= 60
     assert shorten("wide", font, 3) == ""
+
+
+def test_a_long_title_is_broken_between_words_and_small_pictures_are_enlarged() -> None:
+    font = pictures.font_of(17)
+    text = "object(color=red, position=(-0.5,0.3)) and not object(color=blue)"
+    lines = wrapped(text, font, 250, lines=3)
+    assert " ".join(lines) == text
+    assert len(lines) == 3
+    assert max(font.getlength(line) for line in lines) <= 250
+    cut = wrapped(text, font, 250, lines=2)
+    assert len(cut) == 2
+    assert cut[1].endswith("...")
+    small = np.zeros((4, 32, 32, 3), np.uint8)
+    plain, titled = (labelled_grid(small, [""] * 4, title=title) for title in ("red", text))
+    assert plain.width == 2 * pictures.MARGIN + 2 * pictures.CELL + pictures.GAP
+    assert titled.height > plain.height
 
 
 def test_labels_must_match_the_images() -> None:

@@ -138,7 +138,7 @@ def sheet(drawn: Drawn, request: GenerateRequest) -> NDArray[np.uint8]:
     labels = [
         f"{seed}: P={p:.2f}" for seed, p in zip(drawn.seeds, drawn.probabilities, strict=True)
     ]
-    return np.asarray(labelled_grid(drawn.images, labels, title=request.title, scale=2))
+    return np.asarray(labelled_grid(drawn.images, labels, title=request.title))
 
 
 def png_bytes(drawn: Drawn, request: GenerateRequest) -> bytes:
@@ -187,7 +187,6 @@ def _write_animation(
     levels = [*drawn.frames[::every], drawn.images]
     columns = even_columns(len(drawn.images))
     frames = [
-        np.asarray(labelled_grid(level, [""] * len(level), columns=columns, scale=2))
-        for level in levels
+        np.asarray(labelled_grid(level, [""] * len(level), columns=columns)) for level in levels
     ]
     write_gif(path, frames, comment=f"ebm generate {request.title}", overwrite=overwrite)

@@ -94,3 +94,10 @@ def _show(mended: Any) -> None:
         headers = ["corrector steps per level", "with an object before", "now"]
         table("honest test: the share must not fall", headers, rows)
     message(f"saved {mended.record.file}")
+    if mended.learned_by_heart:
+        again = f"ebm mend-base {mended.record.name} --undo"
+        message(
+            "note: held-out samples are told from data worse than by chance (log loss over 0.693): "
+            f"this base's samples are too few, or too good. {again} takes the residual away; "
+            "more --samples or fewer --steps may help"
+        )

@@ -303,6 +303,11 @@ def _outline(content: Any, *, indent: str) -> Iterator[str]:
         if isinstance(value, dict) and value:
             yield f"{indent}{key}"
             yield from _outline(value, indent=indent + "  ")
+        elif isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
+            yield f"{indent}{key}"
+            for index, item in enumerate(value, start=1):
+                named = {k: v for k, v in item.items() if k != "name"}
+                yield from _outline({item.get("name", index): named}, indent=indent + "  ")
         elif value not in (None, {}, []):
             text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
             yield f"{indent}{key}  {text}"

@@ -6,6 +6,7 @@ The weights of the base stay as they are; the residual lies beside them in the s
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -72,6 +73,11 @@ class Mended:
     record: Record
     quality: list[ResidualQuality]
     before: Mapping[str, Any]  # what was measured of the base before
+
+    @property
+    def learned_by_heart(self) -> bool:
+        """Is what was learned worse than no residual, on samples that it has not seen?"""
+        return sum(row.log_loss for row in self.quality) > len(self.quality) * math.log(2)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for --json."""

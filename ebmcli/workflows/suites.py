@@ -35,7 +35,6 @@ CONJUNCTIONS: dict[str, tuple[str, ...]] = {  # by recipe
         _PLACED,
         f"{_PLACED} & {_PLACED}",
         f"{_PLACED} & {_PLACED} & {_PLACED}",
-        _THING,
         f"{_THING} & {_THING}",
         f"{_THING} & {_THING} & {_THING}",
         "object(color=?) & count=?",

@@ -15,6 +15,7 @@ from ebmcli.core.expression import parse
 from ebmcli.core.logic import compile_formula
 from ebmcli.datasets.hdf5 import read_info
 from ebmcli.errors import ConfigError, InterruptedRun, OutputError, UnknownNameError, UsageError
+from ebmcli.evaluation.residual import ResidualQuality
 from ebmcli.registry import Record, edit_registry, read_registry
 from ebmcli.registry.lock import locked_run
 from ebmcli.workflows import own_samples as sampling
@@ -230,3 +231,11 @@ def composed_with(base: BaseEnergy, registry: Path) -> None:
     """The registry's base replaced by this one."""
     record = read_registry(registry).get("base", SPACE)
     keep_trained(registry, record, base.state_dict(), header(record, base), overwrite=True)
+
+
+@pytest.mark.parametrize(("log_loss", "by_heart"), [(0.6, False), (0.8, True)])
+def test_a_residual_that_is_worse_than_none_is_told(log_loss: float, by_heart: bool) -> None:
+    row = ResidualQuality(sigma=0.1, log_loss=log_loss, accuracy=0.5, data=0.0, samples=0.0)
+    record = Record(kind="base", name="b", space="s-16", file="b.safetensors", sha256="sha256:0")
+    mended = Mended(record=record, quality=[row, replace(row, log_loss=0.69)], before={})
+    assert mended.learned_by_heart is by_heart

@@ -48,9 +48,9 @@ def message(text: str) -> None:
 
 def note_resumption(resume: bool, *places: Path | None) -> None:
     """Say so where ``--resume`` finds nothing to go on with: another path may have been meant."""
-    missing = [place for place in places if place is not None]
-    if resume and missing and not any(place.exists() for place in missing):
-        message(f"note: nothing to go on with at {missing[0]}; this starts from the beginning")
+    asked = [place for place in places if place is not None]
+    if resume and asked and not any(place.exists() for place in asked):
+        message(f"note: nothing to go on with at {asked[0]}; this starts from the beginning")
 
 
 def result(text: str) -> None:

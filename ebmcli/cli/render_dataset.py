@@ -87,7 +87,7 @@ def _render(
     from ebmcli.workflows.render import is_rendered
     from ebmcli.workflows.render import render_dataset as rendering
 
-    if is_rendered(settings, out) and resume and not overwrite:
+    if resume and not overwrite and is_rendered(settings, out):
         message(f"{out} is complete; nothing is left to draw")
     note_resumption(resume, partial_path(out), out)
     with progress(f"rendering {settings.recipe}") as report:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ebmcli.core.factors import Factor
-from ebmcli.core.fields import thing_of_row
 from ebmcli.core.found import n_matched
+from ebmcli.evaluation.held_out_fields import labelled
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,7 @@ def objects_read(read: Tensor, truth: Tensor, factor: Factor) -> ObjectCounts:
     """Compare rows of objects (B, most, columns), see ``Factor.columns``, picture by picture."""
     counts = []
     for pair in zip(read, truth, strict=True):
-        seen, there = (
-            [thing_of_row(factor, row) for row in rows[rows[:, 0] > 0].tolist()] for rows in pair
-        )
+        seen, there = (labelled(rows, factor) for rows in pair)
         counts.append((len(there), len(seen), n_matched(seen, there, factor)))
     true, found, both = torch.tensor(counts, dtype=torch.int64).view(-1, 3).unbind(1)
     return ObjectCounts(true, found, both)

@@ -14,6 +14,7 @@ from itertools import pairwise, product
 
 from ebmcli.core.expression import KEYWORDS, NAME, value_text
 from ebmcli.core.factors import Factor, Value
+from ebmcli.core.fields import appearance_of, floor_of
 from ebmcli.errors import UnknownNameError, UsageError
 
 CALIBRATION = "calibration"
@@ -81,8 +82,8 @@ def _single(name: str, factor: Factor) -> str:
     """A template that asks for one value of a concept; of objects for one with all that is read."""
     if factor.kind != "objects":
         return f"{name}=?"
-    read = [part.name for part in factor.parts if part.names or part.kind == "position"]
-    return f"{name}({', '.join(f'{part}=?' for part in read)})"
+    read = [*appearance_of(factor), floor_of(factor)]
+    return f"{name}({', '.join(f'{part.name}=?' for part in read)})"
 
 
 def named(template: str) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer
 from PIL import Image
 from torch import Tensor
 from typer.testing import CliRunner
@@ -294,10 +295,8 @@ def test_missing_paths_and_foreign_datasets_are_refused(tmp_path: Path) -> None:
 @pytest.fixture
 def command(
     concepts: dict[str, FakeConcept], monkeypatch: pytest.MonkeyPatch
-) -> tuple[CliRunner, object]:
+) -> tuple[CliRunner, typer.Typer]:
     """``ebm infer`` alone, on a registry of fake concepts."""
-    import typer
-
     import ebmcli.registry
     import ebmcli.workflows.loading
     from ebmcli.cli.infer import infer as function
@@ -316,10 +315,10 @@ def command(
 
 
 def test_the_command_prints_rows_and_ends_with_1_after_a_damaged_file(
-    folder: Path, command: tuple[CliRunner, object]
+    folder: Path, command: tuple[CliRunner, typer.Typer]
 ) -> None:
     runner, app = command
-    done = runner.invoke(app, ["--images", str(folder), "--format", "csv"])  # type: ignore
+    done = runner.invoke(app, ["--images", str(folder), "--format", "csv"])
     assert done.exit_code == 1
     rows = list(csv.DictReader(done.stdout.splitlines()))
     assert [row["color"] for row in rows] == ["red", "green"]
@@ -328,23 +327,23 @@ def test_the_command_prints_rows_and_ends_with_1_after_a_damaged_file(
 
 
 def test_images_may_be_given_without_the_option_but_not_left_out(
-    folder: Path, command: tuple[CliRunner, object]
+    folder: Path, command: tuple[CliRunner, typer.Typer]
 ) -> None:
     runner, app = command
-    done = runner.invoke(app, [str(folder / "a.png"), "--format", "csv"])  # type: ignore[arg-type]
+    done = runner.invoke(app, [str(folder / "a.png"), "--format", "csv"])
     assert done.exit_code == 0, done.output
     assert len(done.stdout.splitlines()) == 2
-    without = runner.invoke(app, ["--format", "csv"])  # type: ignore[arg-type]
+    without = runner.invoke(app, ["--format", "csv"])
     assert isinstance(without.exception, UsageError)
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.txt"])
 def test_nothing_is_written_where_no_image_can_be_read(
-    folder: Path, tmp_path: Path, command: tuple[CliRunner, object], name: str
+    folder: Path, tmp_path: Path, command: tuple[CliRunner, typer.Typer], name: str
 ) -> None:
     runner, app = command
     arguments = ["--images", str(folder / "b.jpg"), "-o", str(tmp_path / name)]
-    done = runner.invoke(app, arguments)  # type: ignore[arg-type]
+    done = runner.invoke(app, arguments)
     assert isinstance(done.exception, EbmError)
     assert "none of 1 images could be read" in str(done.exception)
     assert not [path for path in tmp_path.iterdir() if name in path.name]
@@ -352,34 +351,36 @@ def test_nothing_is_written_where_no_image_can_be_read(
 
 @pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out.txt"])
 def test_the_command_writes_files_and_maps_and_takes_what_the_shell_expands(
-    folder: Path, tmp_path: Path, command: tuple[CliRunner, object], name: str
+    folder: Path, tmp_path: Path, command: tuple[CliRunner, typer.Typer], name: str
 ) -> None:
     runner, app = command
     files = [str(folder / "a.png"), str(folder / "sub/a.png")]
     arguments = ["--images", *files, "-o", str(tmp_path / name), "--maps", str(tmp_path / "maps")]
-    done = runner.invoke(app, arguments)  # type: ignore[arg-type]
+    done = runner.invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert done.stdout.strip() == str(tmp_path / name)
     lines = (tmp_path / name).read_text().splitlines()
     assert len(lines) == (2 if name.endswith("jsonl") else 3)
     assert len(list((tmp_path / "maps").iterdir())) == 2
-    again = runner.invoke(app, arguments)  # type: ignore[arg-type]
+    again = runner.invoke(app, arguments)
     assert isinstance(again.exception, OutputExistsError)
 
 
-def test_the_command_scores_a_dataset(tmp_path: Path, command: tuple[CliRunner, object]) -> None:
+def test_the_command_scores_a_dataset(
+    tmp_path: Path, command: tuple[CliRunner, typer.Typer]
+) -> None:
     runner, app = command
     dataset(tmp_path / "toy.h5")
-    done = runner.invoke(app, ["--images", str(tmp_path / "toy.h5"), "--concepts", "color"])  # type: ignore
+    done = runner.invoke(app, ["--images", str(tmp_path / "toy.h5"), "--concepts", "color"])
     assert done.exit_code == 0, done.output
     assert "color: accuracy 83.3 % on 6 images" in done.stderr
     assert len(done.stdout.splitlines()) == 7
 
 
-def test_the_command_fuses_views(folder: Path, command: tuple[CliRunner, object]) -> None:
+def test_the_command_fuses_views(folder: Path, command: tuple[CliRunner, typer.Typer]) -> None:
     runner, app = command
     path = str(folder / "a.png")
     arguments = ["--images", path, "--together", "--format", "jsonl"]
-    done = runner.invoke(app, arguments)  # type: ignore[arg-type]
+    done = runner.invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["color"]["value"] == "red"

@@ -230,10 +230,10 @@ def test_a_certain_field_is_read_as_its_labels() -> None:
     images, lists = draw_several(8)
     rows = torch.from_numpy(encode_things(OBJECT, lists))
     log_q = field_weights(OBJECT, rows).clamp_min(1e-9).log()
-    certain = SimpleNamespace(
+    certain: Any = SimpleNamespace(
         factor=OBJECT, log_prior=torch.zeros(OBJECT.n_cells), log_posterior=lambda x, _: log_q
     )
-    read = map_values(certain, torch.from_numpy(images), device=torch.device("cpu"))  # type: ignore[arg-type]
+    read = map_values(certain, torch.from_numpy(images), device=torch.device("cpu"))
     assert objects_read(read, rows, OBJECT).all_right.all()
 
 

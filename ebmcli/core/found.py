@@ -6,7 +6,7 @@ from torch import Tensor
 from ebmcli.core.factors import N_FIELD_CELLS, Factor, Label, Things
 from ebmcli.core.fields import appearance_of, cell_nodes, floor_of, outcomes
 
-ENOUGH = 0.5  # probability from which on an object counts as found
+ENOUGH = 0.5  # probability, of being there, above which an object counts as found
 TOLERANCE = 0.2  # per coordinate, in the unit of places: found within it of where it is
 
 
@@ -14,9 +14,11 @@ def found_objects(log_posterior: Tensor, factor: Factor) -> Things:
     """The objects that a field shows, the most visible first.
 
     Each is a cell that is more likely to be occupied than its neighbours, taken together with
-    these: an object near the edge of its cell has its probability spread over both. Its look is
-    the most probable one of the 3 by 3 cells; its place is their mean, weighted by how likely they
-    are occupied; its probability, above ENOUGH, that of an object of that look in one of them.
+    these: an object near the edge of its cell has its probability spread over both. It counts when
+    these 3 by 3 cells hold one, of whatever look, with more than ENOUGH. Its look is the most
+    probable one of these cells; its place is their mean, weighted by how likely they are occupied;
+    its probability that of an object of that look in one of them, which is less than ENOUGH where
+    the look is doubtful.
 
     Args:
         log_posterior: log q of one image, (G K,), every cell normalised.
@@ -37,15 +39,14 @@ def found_objects(log_posterior: Tensor, factor: Factor) -> Things:
             return found
         x, y = (slice(max(0, i - 1), i + 2) for i in divmod(best, side))
         mass, by_look = occupied[x, y], left[x, y].sum((0, 1))
-        probability = min(1.0, float(by_look.max()))
-        if probability <= ENOUGH:
+        if float(mass.sum()) <= ENOUGH:
             left.view(side * side, -1)[best] = 0
             continue
         place = (
             float(mass.sum(1) @ nodes[x] / mass.sum()),
             float(mass.sum(0) @ nodes[y] / mass.sum()),
         )
-        look = looks[int(by_look.argmax())]
+        look, probability = looks[int(by_look.argmax())], min(1.0, float(by_look.max()))
         found.append({**look, floor_of(factor).name: place, "probability": probability})
         left[x, y] = 0
 

@@ -143,7 +143,7 @@ def held_out_numbers(
     if network.factor.kind == "objects":
         rows_of = field_quality(network, held.take_last(N_SCORED))
         numbers["found"] = round(rows_of[0].found, 4)
-        numbers["least"] = round(least_probability(network, held.take_last(N_SCORED)), 4)
+        numbers["least"] = least_probability(network, held.take_last(N_SCORED))
         numbers["held_out"] = {f"{row.sigma:g}": row.to_dict() for row in rows_of}
         return numbers
     n_read = N_READ
@@ -151,7 +151,7 @@ def held_out_numbers(
         n_read = max(32, 2 * N_READ // network.factor.n_cells)
     quality = posterior_quality(network, held.take_last(n_read))
     numbers["accuracy"] = round(quality[0].accuracy, 4)
-    numbers["least"] = round(least_probability(network, held.take_last(N_READ)), 4)
+    numbers["least"] = least_probability(network, held.take_last(N_READ))
     numbers["held_out"] = {
         f"{row.sigma:g}": {
             "accuracy": round(row.accuracy, 4),

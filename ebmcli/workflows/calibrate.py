@@ -88,7 +88,7 @@ def fit(request: CalibrateRequest, registry: Registry, *, report: Report) -> Fit
         old = temperature_at(before, sigma)
         levels.append(fit_level(read, log_prior, sigma=sigma, before=old))
     concept.set_temperatures({level.sigma: level.temperature for level in levels})
-    least = round(least_probability(concept, images.take_last(N_LEAST)), 4)
+    least = least_probability(concept, images.take_last(N_LEAST))
     return Fitted(
         record=record,
         levels=tuple(levels),

@@ -1,7 +1,8 @@
 """Finished pictures: is the formula true of them, do they look real, and what is good enough?"""
 
+import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -40,13 +41,13 @@ def mean_reading(
     sigmas: Sequence[float] = READ_SIGMAS,
     n_noises: int = N_NOISES,
 ) -> Tensor:
-    """Mean over noise levels and noises of a function of noisy images: (B,), nats.
+    """Mean over noise levels and noises of a function of noisy images: (B, ...), nats.
 
     A chain that follows log P(f | x) can end where one noise level is deceived; the same picture
     under other noise tells.
 
     Args:
-        function: From noisy images (B, 3, S, S) and levels (B,) to (B,).
+        function: From noisy images (B, 3, S, S) and levels (B,) to (B, ...).
         x: Finished pictures (B, 3, S, S).
         sigmas: Noise levels, intensity.
         n_noises: Noises per level.
@@ -68,7 +69,10 @@ def noised(x: Tensor, *, sigmas: Sequence[float], n_noises: int) -> Iterator[tup
             yield x + sigma * torch.randn(x.shape[1:], generator=generator).to(x.device), level
 
 
-def acceptance(formula: Formula, least: Mapping[str, float]) -> float:
+Least = float | Mapping[str, float]  # of a list of objects by the parts that are asked for
+
+
+def acceptance(formula: Formula, least: Mapping[str, Least]) -> float:
     """The P(f | x) below which a picture is drawn again: about what 19 of 20 real ones reach.
 
         max(floor, product over the concepts of f of min(least, MOST)),    floor = FLOOR / 2^k
@@ -79,8 +83,9 @@ def acceptance(formula: Formula, least: Mapping[str, float]) -> float:
             :func:`least_probability`; UNKNOWN for a concept that is not there. Never less than
             FLOOR is asked, so that labels which are often wrong switch nothing off; half of it per
             coordinate, since a right picture has its probability spread over neighbouring nodes.
-            Ranges ask for FLOOR, each object for its own. With a weight below 1 that much less is
-            asked, down to the floor: it takes P towards the prior.
+            Ranges ask for FLOOR; every statement about an object for what its own parts reach, and
+            several for the product. With a weight below 1 that much less is asked, down to the
+            floor: it takes P towards the prior.
     """
     asked: dict[str, list[Literal]] = {}
     for literal in literals(formula.expression):
@@ -92,17 +97,28 @@ def acceptance(formula: Formula, least: Mapping[str, float]) -> float:
     return max(FLOOR * 0.5 ** sum(_n_points(own) for own in asked.values()), product)
 
 
-def _least_of(own: Sequence[Literal], known: float | None, *, floor: float) -> float:
+def _least_of(own: Sequence[Literal], known: Least | None, *, floor: float) -> float:
     """Of all statements on one concept."""
     if any(literal.comparison not in ("=", None) for literal in own):
         return floor
     if any(literal.parts for literal in own):
-        if known is None:
+        each = [_least_of_parts(literal, known) for literal in set(own)]
+        if None in each:
             return floor
-        return max(floor, min(known, MOST) ** len(set(own)) * min(1.0, own[0].weight))
+        asked = math.prod(min(part, MOST) for part in each if part is not None)
+        return max(floor, asked * min(1.0, own[0].weight))
+    if isinstance(known, Mapping):
+        return floor
     if known is None:
         known = 2 * floor if _n_points(own) else UNKNOWN
     return max(floor, min(known, MOST) * min(1.0, own[0].weight))
+
+
+def _least_of_parts(literal: Literal, known: Least | None) -> float | None:
+    """What is known for the parts of one statement about an object."""
+    if isinstance(known, Mapping):
+        return known.get(parts_key(name for name, _ in literal.parts))
+    return known
 
 
 def _n_points(own: Sequence[Literal]) -> int:
@@ -110,12 +126,32 @@ def _n_points(own: Sequence[Literal]) -> int:
     return sum(_n_coordinates(value) for literal in set(own) for value in _values(literal))
 
 
-@torch.no_grad()
-def least_probability(concept: TrainedConcept, held: TrainingImages) -> float:
+def parts_key(names: Iterable[str]) -> str:
+    """How the limit of statements with these parts is kept: ``color position``."""
+    return " ".join(sorted(names))
+
+
+def least_probability(concept: TrainedConcept, held: TrainingImages) -> Least:
     """The P(label | x) that all but ODD of real pictures exceed, read as finished ones are.
 
-    Of a list of objects it is the P of a statement on the first, with all parts that are read.
+    Of a list of objects it is the P of a statement on the first, for every choice of the parts that
+    it may name, see :func:`parts_key`: that there is an object *here* can be sure where its shape
+    is not. Pictures of nothing do not count. Rounded to four digits.
     """
+    factor = concept.factor
+    if factor.kind != "objects":
+        return _reached(concept, held, [()])[0]
+    names = [part.name for part in (*appearance_of(factor), floor_of(factor))]
+    several = (itertools.combinations(names, n) for n in range(1, len(names) + 1))
+    asked = [parts for some in several for parts in some]
+    return dict(zip(map(parts_key, asked), _reached(concept, held, asked), strict=True))
+
+
+@torch.no_grad()
+def _reached(
+    concept: TrainedConcept, held: TrainingImages, asked: Sequence[Sequence[str]]
+) -> list[float]:
+    """The P that all but ODD of real pictures exceed, of statements with these parts of objects."""
     slow = isinstance(concept, ConditionalConcept)
     some = held.take_last(N_SLOW) if slow else held
 
@@ -127,23 +163,29 @@ def least_probability(concept: TrainedConcept, held: TrainingImages) -> float:
             x, labels = x[shown], labels[shown]
         if not len(x):
             continue
-        share = _memberships(concept.factor, labels).to(x.device)
+        shares = [_memberships(concept.factor, labels, parts).to(x.device) for parts in asked]
 
-        def log_p(noisy: Tensor, level: Tensor, share: Tensor = share) -> Tensor:
+        def log_p(noisy: Tensor, level: Tensor, shares: list[Tensor] = shares) -> Tensor:
             log_q = concept.log_posterior(noisy, level)
             if concept.factor.kind == "objects":
-                return _log_some_cell(log_q, share, n_groups=concept.factor.n_groups)
-            return torch.logsumexp(log_q + share.clamp_min(TINY).log(), dim=1)
+                n_groups = concept.factor.n_groups
+                each = [_log_some_cell(log_q, share, n_groups=n_groups) for share in shares]
+            else:
+                each = [torch.logsumexp(log_q + s.clamp_min(TINY).log(), dim=1) for s in shares]
+            return torch.stack(each, dim=1)
 
         how: dict[str, Any] = {"sigmas": READ_SIGMAS[:1], "n_noises": 1} if slow else {}
         readings.append(mean_reading(log_p, x, **how))
-    return float(torch.cat(readings).exp().quantile(ODD)) if readings else 0.0
+    if not readings:
+        return [0.0] * len(asked)
+    reached: list[float] = torch.cat(readings).exp().quantile(ODD, dim=0).tolist()
+    return [round(p, 4) for p in reached]
 
 
-def _memberships(factor: Factor, labels: Tensor) -> Tensor:
+def _memberships(factor: Factor, labels: Tensor, parts: Sequence[str]) -> Tensor:
     """Which cells a statement of each label counts, (B, K), as a formula has it."""
     if factor.kind == "objects":
-        return torch.stack([_first_object(factor, rows) for rows in labels])
+        return torch.stack([_first_object(factor, rows, parts) for rows in labels])
     values: list[Any] = labels.tolist()
     if factor.names:
         values = [factor.names[int(cell)] for cell in values]
@@ -152,14 +194,15 @@ def _memberships(factor: Factor, labels: Tensor) -> Tensor:
     return torch.tensor([point_membership(factor, value) for value in values])
 
 
-def _first_object(factor: Factor, rows: Tensor) -> Tensor:
-    """m(g, k) of a statement on the first object of a label, (G K,)."""
-    thing = thing_of_row(factor, rows[0].tolist())
-    place, read = thing[floor_of(factor).name], appearance_of(factor)
+def _first_object(factor: Factor, rows: Tensor, parts: Sequence[str]) -> Tensor:
+    """m(g, k) of a statement with some parts on the first object of a label, (G K,)."""
+    thing, floor = thing_of_row(factor, rows[0].tolist()), floor_of(factor).name
+    look = {name: thing[name] for name in parts if name != floor}
+    looks = torch.tensor([False, *(look.items() <= other.items() for other in outcomes(factor))])
+    place = thing[floor]
     assert isinstance(place, tuple)
-    look = {part.name: thing[part.name] for part in read}
-    looks = torch.tensor([False, *(other == look for other in outcomes(factor))])
-    return (torch.tensor(place_membership(factor, place))[:, None] * looks).flatten()
+    here = place_membership(factor, place) if floor in parts else [1.0] * factor.n_groups
+    return (torch.tensor(here)[:, None] * looks).flatten()
 
 
 def _log_some_cell(log_q: Tensor, share: Tensor, *, n_groups: int) -> Tensor:

@@ -35,7 +35,7 @@ from ebmcli.workflows.chains import (
 )
 from ebmcli.workflows.device import resolve_device
 from ebmcli.workflows.energies import LOGICS, WITHOUT_STRENGTH, Composed, base_alone, compose
-from ebmcli.workflows.finished import READ_SIGMAS, acceptance, mean_reading
+from ebmcli.workflows.finished import READ_SIGMAS, Least, acceptance, mean_reading
 from ebmcli.workflows.formulas import formula_of
 from ebmcli.workflows.tracing import Trace
 
@@ -221,13 +221,13 @@ def draw_pictures(
     )
 
 
-def _least(registry: Registry, formula: Formula) -> dict[str, float]:
+def _least(registry: Registry, formula: Formula) -> dict[str, Least]:
     """What real pictures reach, of the concepts of which it was measured."""
     found = {}
     for name in concept_names(formula.expression):
         record = registry.get("concept", name)  # a calibrated posterior was measured again
         found[name] = record.calibration.get("least", record.measured.get("least"))
-    return {name: float(least) for name, least in found.items() if least is not None}
+    return {name: least for name, least in found.items() if least is not None}
 
 
 def _rejected(

@@ -53,12 +53,19 @@ def test_an_object_on_a_border_is_one_object_between_the_cells() -> None:
     "occupied",
     [
         ((60, RED, 0.4),),
-        ((60, RED, 0.45), (60, TALL_GREEN, 0.45)),
+        ((60, RED, 0.25), (60, TALL_GREEN, 0.2)),
         ((60, RED, 0.3), (63, RED, 0.3)),
     ],
 )
 def test_what_is_doubtful_is_not_found(occupied: tuple[tuple[int, int, float], ...]) -> None:
     assert found_objects(field(*occupied), OBJECT) == []
+
+
+def test_an_object_of_doubtful_look_is_found_with_the_probability_of_its_look() -> None:
+    """Surely there, 0.5 to 0.4 red: whoever asks only whether something is there must find it."""
+    (found,) = found_objects(field((60, RED, 0.5), (60, TALL_GREEN, 0.4)), OBJECT)
+    assert (found["height"], found["color"]) == ("low", "red")
+    assert found["probability"] == pytest.approx(0.5, abs=1e-6)
 
 
 def test_corners_are_found_too() -> None:

@@ -81,11 +81,34 @@ def test_the_limit_of_objects_is_that_of_one_statement_with_all_its_parts():
 
     concept = SimpleNamespace(factor=OBJECT, log_posterior=log_posterior)
     found = least_probability(concept, TrainingImages(grey(levels), labels))
-    assert found == pytest.approx(float(levels[::2].quantile(ODD)), abs=0.02)
+    assert isinstance(found, dict)
+    assert list(found) == [
+        "height", "color", "position",
+        "color height", "height position", "color position", "color height position",
+    ]  # fmt: skip
+    expected = float(levels[::2].quantile(ODD))
+    assert list(found.values()) == pytest.approx([expected] * 7, abs=0.02)
+
+
+def test_the_limit_of_a_place_is_above_that_of_a_look() -> None:
+    """A field that knows where the first object stands, but not whether it is red or green."""
+    thing = {"height": "low", "color": "red", "position": (0.25, 0.25)}
+    both = [encode_things(OBJECT, [[{**thing, "color": name}]]) for name in ("red", "green")]
+    one, other = (field_weights(OBJECT, torch.from_numpy(rows)) for rows in both)
+
+    def log_posterior(x: Tensor, _: Tensor) -> Tensor:
+        return (0.6 * one + 0.4 * other).clamp_min(1e-12).log().expand(len(x), -1)
+
+    concept = SimpleNamespace(factor=OBJECT, log_posterior=log_posterior)
+    labels = torch.from_numpy(both[0]).repeat(40, 1, 1)
+    found = least_probability(concept, TrainingImages(grey(torch.full((40,), 0.5)), labels))
+    assert isinstance(found, dict)
+    expected = {"position": 1.0, "height position": 1.0, "color": 0.6, "color position": 0.6}
+    assert {key: found[key] for key in expected} == pytest.approx(expected, abs=1e-3)
 
 
 def test_several_objects_ask_for_as_much_each() -> None:
-    def limit(text: str, known: float) -> float:
+    def limit(text: str, known: float | dict[str, float]) -> float:
         formula = compile_formula(resolve(parse(text), {"object": OBJECT}), {"object": OBJECT})
         return acceptance(formula, {"object": known})
 
@@ -93,10 +116,18 @@ def test_several_objects_ask_for_as_much_each() -> None:
     assert limit("object(color=red) & object(color=blue)", 0.9) == pytest.approx(0.81)
     assert limit("object(color=red, position=(0,0))", 0.01) == 0.125
     assert limit("object(color=red) & ~object(color=blue)", 0.999) == pytest.approx(0.95**2)
+    by_parts = {"color": 0.9, "color position": 0.4}
+    assert limit("object(color=red) & object(position=(0,0), color=blue)", by_parts) == (
+        pytest.approx(0.9 * 0.4)
+    )
+    assert limit("object(color=red) & object(height=low)", by_parts) == 0.5
+    assert limit("object", by_parts) == 0.5
 
 
 def test_pictures_of_nothing_set_no_limit() -> None:
     labels = torch.from_numpy(encode_things(OBJECT, [[]])).repeat(40, 1, 1)
     concept = SimpleNamespace(factor=OBJECT, log_posterior=None)
     images = TrainingImages(grey(torch.full((40,), 0.5)), labels)
-    assert least_probability(concept, images) == 0.0
+    found = least_probability(concept, images)
+    assert isinstance(found, dict)
+    assert set(found.values()) == {0.0}

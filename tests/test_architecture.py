@@ -35,6 +35,7 @@ OWNERS = {  # a library that only these files may know
     "mujoco": {"datasets/renderer.py"},
     "h5py": {"datasets/hdf5.py", "datasets/importers.py"},
     "ruamel": {"registry/document.py"},
+    "yaml": {"registry/reading.py"},
     "lark": {"core/expression.py", "core/grammar.py"},
     "typer": {f"cli/{path.name}" for path in (PACKAGE / "cli").glob("*.py")},
 }

@@ -11,6 +11,7 @@ from ebmcli.checkpoint import check_digest, file_digest
 from ebmcli.core.factors import Factor
 from ebmcli.errors import RegistryError, UnknownNameError, UsageError
 from ebmcli.registry.document import Document
+from ebmcli.registry.reading import plain_tree
 from ebmcli.registry.schema import Entry, Sections, validate
 
 Kind = Literal["base", "concept", "judge"]
@@ -181,19 +182,29 @@ def read_registry(path: Path) -> Registry:
     Raises:
         RegistryError: Missing, not YAML, invalid (with its line) or of a newer schema.
     """
-    return read_document(path)[0]
+    text = _text_of(path)
+    tree = plain_tree(text)
+    if tree is not None:
+        try:
+            return registry_from_dict(tree, path=path)
+        except RegistryError:
+            pass  # the slow reader says on which line
+    return parse_document(text, path)[0]
 
 
 def read_document(path: Path) -> tuple[Registry, Document]:
     """A registry and the text it was read from; see :func:`read_registry`."""
+    return parse_document(_text_of(path), path)
+
+
+def _text_of(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise RegistryError(f"{path}: no such registry", hint=CHOOSE) from error
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise RegistryError(f"{path}: cannot be read: {reason}", hint=CHOOSE) from error
-    return parse_document(text, path)
 
 
 def parse_document(text: str, path: Path) -> tuple[Registry, Document]:

@@ -110,6 +110,8 @@ def read_image(path: Path, size: int) -> Picture:
     except UnidentifiedImageError as error:
         raise FileFormatError(path, "is not an image that can be read") from error
     except UNREADABLE as error:
+        if "cannot find loader" in str(error):  # formats that Pillow knows by name only: HDF5
+            raise FileFormatError(path, "is not an image that can be read") from error
         raise FileFormatError(path, f"is a damaged image ({_reason(error)})") from error
 
 

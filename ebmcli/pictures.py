@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
-from ebmcli.errors import FileFormatError, OutputError, OutputExistsError
+from ebmcli.errors import ConfigError, FileFormatError, OutputError, OutputExistsError
 
 Picture = NDArray[np.uint8]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -216,6 +216,17 @@ def write_png(
     for key, value in (metadata or {}).items():
         info.add_text(key, value)  # becomes iTXt where the value is not Latin-1
     _write(path, lambda file: sheet.save(file, "PNG", pnginfo=info), overwrite=overwrite)
+
+
+def check_png(path: Path, *, hint: str) -> None:
+    """Refuse to write a PNG under the name of something else.
+
+    Raises:
+        ConfigError: The name does not end in .png.
+    """
+    if path.suffix.lower() != ".png":
+        shown = f"as {path.suffix}" if path.suffix else "without a suffix"
+        raise ConfigError(f"pictures are written as PNG, not {shown}", hint=hint)
 
 
 def read_png_metadata(path: Path) -> dict[str, str]:

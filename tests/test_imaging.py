@@ -322,6 +322,10 @@ def test_pictures_can_be_drawn_on_again() -> None:
     assert imaging.BEHIND == (255, 255, 255)
 
 
-def test_a_folder_is_no_image(tmp_path: Path) -> None:
+def test_neither_a_folder_nor_a_dataset_is_an_image(tmp_path: Path) -> None:
+    container = tmp_path / "data.h5"
+    container.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(64))
+    with pytest.raises(FileFormatError, match="is not an image that can be read"):
+        read_image(container, 8)
     with pytest.raises(FileFormatError, match="is a folder, not an image"):
         read_image(tmp_path, 8)

@@ -1,5 +1,6 @@
 """The program: which commands there are, and the one place where errors meet the terminal."""
 
+import errno
 import os
 import select
 import sys
@@ -135,7 +136,9 @@ def _explained(error: Exception) -> int:
         error = _usage(error)
     elif isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
-        error = EbmError(f"{where}{error.strerror.lower()}", hint="EBM_DEBUG=1 shows where")
+        full = error.errno == errno.ENOSPC
+        hint = "free some space, and repeat the command" if full else "EBM_DEBUG=1 shows where"
+        error = EbmError(f"{where}{error.strerror.lower()}", hint=hint)
     elif not isinstance(error, EbmError):
         error = UnexpectedError(error)
     error.hint = with_registry(error.hint) if error.hint else error.hint

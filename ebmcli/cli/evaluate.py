@@ -1,5 +1,6 @@
 """``ebm eval`` and ``ebm train-judge``: how often pictures are right, and who says so."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -107,14 +108,16 @@ def train_judge(
     Example: ebm train-judge judge-scenes-64 --data judge.h5 --held held.h5
     """
     from ebmcli.cli.console import print_json, training_progress
-    from ebmcli.registry import writable_registry
-    from ebmcli.workflows.judge import JudgeRequest
+    from ebmcli.registry import find_registry, writable_registry
+    from ebmcli.workflows.judge import JudgeRequest, check_judge
     from ebmcli.workflows.judge import train_judge as trained
 
     request = JudgeRequest(
         name=name, data=data, held=held, steps=steps, minutes=minutes, seed=seed,
-        registry=writable_registry(registry), overwrite=overwrite, command=typed_command(),
+        registry=find_registry(registry), overwrite=overwrite, command=typed_command(),
     )  # fmt: skip
+    check_judge(request)  # the bundled registry is copied by what is right
+    request = replace(request, registry=writable_registry(registry))
     with training_progress(f"train {name}") as report:
         record = trained(request, report=report)
     if as_json:

@@ -1,5 +1,6 @@
 """``ebm mend-base``: a base learns from its own samples where it puts too much mass."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,10 +39,11 @@ def mend_base(
     from ebmcli.cli.console import message, print_json
     from ebmcli.cli.typed import typed_command
     from ebmcli.errors import UsageError
-    from ebmcli.registry import writable_registry
+    from ebmcli.registry import find_registry, writable_registry
     from ebmcli.workflows import mend as jobs
 
     if undo:
+        jobs.check_undo(find_registry(registry), name)  # a bundled one is copied by what is right
         record = jobs.undo(writable_registry(registry), name)
         message(f"{name} is what it was: {record.file}, {record.sha256[:19]}")
         return
@@ -49,9 +51,11 @@ def mend_base(
         hint = f"ebm mend-base {name} --data scenes.h5"
         raise UsageError("--data is missing: real pictures to compare with", hint=hint)
     request = jobs.MendRequest(
-        name=name, data=data, registry=writable_registry(registry), samples=samples, steps=steps,
+        name=name, data=data, registry=find_registry(registry), samples=samples, steps=steps,
         seed=seed, device=device, command=typed_command(),
     )  # fmt: skip
+    jobs.plan_mend(request)
+    request = replace(request, registry=writable_registry(registry))
     mended = _with_progress(request)
     if as_json:
         print_json(mended.to_dict())

@@ -222,6 +222,7 @@ def import_archive(
     from ebmcli.workflows import archives
     from ebmcli.workflows.registry import undermined
 
+    archives.check_archive(file, new_name)  # the bundled registry is copied by what is right
     path = writable_registry(registry)
     added = archives.import_archive(path, file, new_name=new_name, overwrite=overwrite)
     if as_json:

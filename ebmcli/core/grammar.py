@@ -94,6 +94,7 @@ HINTS = {  # text at the wrong place -> what was probably meant
     "\u2212": "write the minus sign of the keyboard: -",
 }
 PARTS = "an object is described by its parts: object(color=red, position=(0.4,-0.2))"
+PAIR = re.compile(rf"({NAME}) *= *([-+.0-9]+) *, *([-+.0-9]+)")  # a place without its brackets
 EXAMPLE = "expressions look like: old & ~wavy; color=red | size>0.4; position=(0.4,-0.2)"
 
 
@@ -301,6 +302,10 @@ def advice(accepted: set[str], shown: str, column: int) -> str:
         lower = re.fullmatch(NAME, word.lower()) and word.lower() != word
         return f"names are written in lower case: {word.lower()}" if lower else PARTS
     joined = "AMPERSAND" in accepted  # a whole statement ends before the word
+    if joined and word == ",":
+        for pair in PAIR.finditer(shown):
+            if pair.end(2) <= column < pair.start(3):
+                return "a place is a pair in brackets: {}=({},{})".format(*pair.groups())
     if joined and word == "*":
         return "a weight comes before its concept: 1.5*old"
     if joined and (word == "not" or word in (",", "+", ";")):
@@ -315,6 +320,10 @@ def advice(accepted: set[str], shown: str, column: int) -> str:
         return "the concept comes first: size>0.4"
     if "NUMBER" in accepted and "NAME" not in accepted and re.fullmatch(NAME, word):
         return "only numbers are compared by > and <; with a word write color=red"
+    if accepted == {"NUMBER"} and word == "(" and shown[:column].rstrip()[-1:] in tuple("<>="):
+        return "only numbers are compared by > and <; a place is position=(0.4,-0.2)"
+    if not word and "RPAR" in accepted and shown.count("(") > shown.count(")"):
+        return "a '(' has no ')'"
     if joined and re.match(r"\w", word):
         return "join statements by &, | or ->; a name has no spaces, as in wavy-hair"
     return EXAMPLE

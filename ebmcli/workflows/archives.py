@@ -127,6 +127,15 @@ def import_archive(
     return added
 
 
+def check_archive(source: Path, new_name: str | None = None) -> None:
+    """Read all of a zip file and check every digest and header, and add nothing.
+
+    Raises:
+        FileFormatError, DigestError, UsageError: As :func:`import_archive`.
+    """
+    _renamed(_read(source), new_name)
+
+
 def _measured(record: Record) -> tuple[dict[str, Any], dict[str, Any]]:
     """What is known of weights: by it a record of the same weights may be newer."""
     return record.measured, record.calibration

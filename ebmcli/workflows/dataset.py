@@ -12,7 +12,7 @@ from ebmcli.core.expression import number_text
 from ebmcli.core.factors import Factor
 from ebmcli.datasets.hdf5 import DatasetInfo, read_images, read_info, read_labels, verify_digest
 from ebmcli.datasets.object_lists import decode_things
-from ebmcli.pictures import labelled_grid, write_png
+from ebmcli.pictures import check_png, labelled_grid, write_png
 
 N_SHOWN = 32  # images on a contact sheet; chosen
 CAPTION_WIDTH = 18  # characters that fit under 128 pixels
@@ -83,8 +83,11 @@ def show_dataset(
 
     Raises:
         FileFormatError: The dataset cannot be read.
+        ConfigError: The sheet's name is not that of a PNG.
         OutputExistsError, OutputError: The sheet is there, or cannot be written.
     """
+    if sheet is not None:
+        check_png(sheet, hint=f"-o {sheet.with_suffix('.png')}")
     info = read_info(path)
     factors = tuple(_summary(info, factor) for factor in info.factors.values())
     if sheet is not None:

@@ -20,6 +20,7 @@ from ebmcli.workflows.calibrate import check_readable, fresh_data_hint
 from ebmcli.workflows.calibration_scores import CalibrationScorer, chart_files
 from ebmcli.workflows.device import resolve_device
 from ebmcli.workflows.formulas import formula_of, space_of
+from ebmcli.workflows.generate import GenerateRequest
 from ebmcli.workflows.judging import (
     check_reference,
     judge_record,
@@ -53,10 +54,12 @@ def evaluate(
         report: Told how many rows are done, of how many, and what is going on.
 
     Raises:
-        UsageError: A space has no judge, or no space is left.
+        UsageError: A space has no judge, no space is left, or nothing is drawn and an option says
+            how to draw.
         OutputExistsError: The results file is there and neither resumed nor overwritten.
         InterruptedRun: Ctrl-C; finished rows are in the results file.
     """
+    _check_sampling(request)
     cases = list_cases(request, registry)
     spaces = dict.fromkeys(case.space for case in cases if case.suite != CALIBRATION)
     judges = [judge_record(registry, space) for space in spaces]  # missing ones are found early
@@ -143,6 +146,18 @@ def _calibration_cases(request: EvalRequest, registry: Registry) -> list[Case]:
         hint = "give labelled pictures of a space: --data FILE"
         raise UsageError(f"no space in {registry.path} can be rendered", hint=hint)
     return [c for s in spaces for c in suite_cases(CALIBRATION, s, _calibrated(registry, s))]
+
+
+def _check_sampling(request: EvalRequest) -> None:
+    """Refuse options of drawing where no picture is drawn: they would change nothing."""
+    if any(target != "inference" for target in request.drawn_targets):
+        return
+    default = GenerateRequest()
+    for name in ("logic", "sampler", "corrector_steps", "chains", "strength", "steps", "attempts"):
+        if getattr(request.sampling, name) != getattr(default, name):
+            option, words = f"--{name.replace('_', '-')}", " and ".join(request.targets)
+            hint = f"leave {option} out, or add what draws pictures, such as single"
+            raise UsageError(f"{words} draws no pictures: {option} has no effect", hint=hint)
 
 
 def _calibrated(registry: Registry, space: str) -> dict[str, Factor]:

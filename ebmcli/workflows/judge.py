@@ -62,7 +62,7 @@ def train_judge(request: JudgeRequest, *, report: Callable[[StepReport], None]) 
         DivergedError: Numbers became infinite.
     """
     start = time.monotonic()
-    info, held_info = _checked(request)
+    info, held_info = check_judge(request)
     data = load_labelled(info)
     if held_info is None:
         n_held = max(32, info.n_images // 20)
@@ -174,8 +174,14 @@ def save_judge(
     )
 
 
-def _checked(request: JudgeRequest) -> tuple[DatasetInfo, DatasetInfo | None]:
-    """The data files, once nothing speaks against using them."""
+def check_judge(request: JudgeRequest) -> tuple[DatasetInfo, DatasetInfo | None]:
+    """The data files, and that of held-out pictures, once nothing speaks against using them.
+
+    Raises:
+        OutputExistsError: There is a judge of this name.
+        UsageError: The data are those of an energy, or of the held-out file.
+        FileFormatError: They cannot be read.
+    """
     check_name(request.name)
     registry = read_registry(request.registry)
     if request.name in registry.judges and not request.overwrite:

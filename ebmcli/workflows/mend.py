@@ -219,6 +219,19 @@ def undo(path: Path, name: str) -> Record:
     """Take the residual of a base away: the file is again what it was before.
 
     Raises:
+        UnknownNameError, UsageError: As :func:`check_undo`.
+    """
+    record, base, before = check_undo(path, name)
+    base.residual = None
+    provenance = {k: v for k, v in record.provenance.items() if k != "mended"}
+    record = replace(record, measured=before["measured"], provenance=provenance)
+    return keep_trained(path, record, base.state_dict(), header(record, base), overwrite=True)
+
+
+def check_undo(path: Path, name: str) -> tuple[Record, BaseEnergy, dict[str, Any]]:
+    """A mended base, and what its record said before.
+
+    Raises:
         UnknownNameError: There is no such base.
         UsageError: It has no residual.
     """
@@ -229,10 +242,7 @@ def undo(path: Path, name: str) -> Record:
     if isinstance(base, UnionEnergy) or base.residual is None or before is None:
         hint = "ebm show tells how it was trained"
         raise UsageError(f"{name} has not been mended", hint=hint)
-    base.residual = None
-    provenance = {k: v for k, v in record.provenance.items() if k != "mended"}
-    record = replace(record, measured=before["measured"], provenance=provenance)
-    return keep_trained(path, record, base.state_dict(), header(record, base), overwrite=True)
+    return record, base, before
 
 
 def header(record: Record, base: BaseEnergy) -> dict[str, Any]:

@@ -17,9 +17,9 @@ import ebmcli
 from ebmcli.charts.traces import trace_chart
 from ebmcli.checkpoint import write_bytes
 from ebmcli.core.expression import Expression, parse, spell
-from ebmcli.errors import ConfigError, OutputError, OutputExistsError
+from ebmcli.errors import OutputError, OutputExistsError
 from ebmcli.imaging import SHEET
-from ebmcli.pictures import even_columns, labelled_grid, write_gif, write_png
+from ebmcli.pictures import check_png, even_columns, labelled_grid, write_gif, write_png
 from ebmcli.workflows.generate import Drawn, GenerateRequest
 
 MAX_FRAMES = 40  # of an animation, chosen
@@ -81,9 +81,7 @@ def _pictures(request: GenerateRequest, out: Path | None) -> tuple[Path, list[Pa
     if is_folder(path):
         singles = [path / f"seed{request.seed + i:06d}.png" for i in range(request.n)]
         return path / SHEET, singles
-    if path.suffix.lower() != ".png":
-        hint = f"-o {path.with_suffix('.png')}, or -o {path.stem} for a folder"
-        raise ConfigError(f"pictures are written as PNG, not as {path.suffix}", hint=hint)
+    check_png(path, hint=f"-o {path.with_suffix('.png')}, or -o {path.stem} for a folder")
     return path, []
 
 

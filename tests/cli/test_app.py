@@ -202,7 +202,7 @@ def test_a_full_disk_behind_stdout_is_an_error(filled: Path) -> None:
             stdout=full, stderr=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
     assert done.returncode == 1
-    assert done.stderr.startswith("error: no space left on device\n")
+    assert done.stderr.startswith("error: no space left on device\nhint: free some space")
 
 
 def test_the_module_is_the_program(filled: Path) -> None:

@@ -62,6 +62,18 @@ def test_what_follows_the_word_calibration_names_concepts(home: Path, registry: 
         list_cases(ask(home, "calibration", data=None), registry)
 
 
+@pytest.mark.parametrize(
+    ("option", "value"), [("logic", "paper"), ("sampler", "mala"), ("steps", 8), ("strength", 2.0)]
+)
+def test_how_to_draw_is_refused_where_nothing_is_drawn(
+    home: Path, registry: Registry, option: str, value: Any
+) -> None:
+    sampling = replace(GenerateRequest(), **{option: value})
+    for targets in (("calibration",), ("inference",), ("inference", "calibration", "tall")):
+        with pytest.raises(UsageError, match=f"draws no pictures: --{option} has no effect"):
+            go(replace(ask(home, *targets), sampling=sampling), registry)
+
+
 def test_every_concept_has_its_levels_aims_and_charts(
     home: Path, registry: Registry, tmp_path: Path
 ) -> None:

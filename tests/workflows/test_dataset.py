@@ -5,7 +5,7 @@ from PIL import Image
 
 from ebmcli.core.factors import Factor
 from ebmcli.datasets.hdf5 import DatasetInfo, DatasetWriter
-from ebmcli.errors import DigestError, FileFormatError, OutputExistsError
+from ebmcli.errors import ConfigError, DigestError, FileFormatError, OutputExistsError
 from ebmcli.workflows.dataset import show_dataset, verify_dataset
 
 FACTORS = {
@@ -62,6 +62,14 @@ def test_the_sheet_is_a_picture_and_is_not_replaced_unasked(path, tmp_path):
     with pytest.raises(OutputExistsError):
         show_dataset(path, sheet=sheet)
     show_dataset(path, sheet=sheet, overwrite=True)
+
+
+def test_a_sheet_with_the_name_of_something_else_is_refused(path, tmp_path):
+    for name, shown in (("sheet.txt", "as .txt"), ("sheet", "without a suffix")):
+        with pytest.raises(ConfigError, match=f"not {shown}") as caught:
+            show_dataset(path, sheet=tmp_path / name)
+        assert caught.value.hint == f"-o {tmp_path / 'sheet.png'}"
+        assert not (tmp_path / name).exists()
 
 
 def test_verify_finds_a_changed_label(path):

@@ -218,15 +218,18 @@ def write_png(
     _write(path, lambda file: sheet.save(file, "PNG", pnginfo=info), overwrite=overwrite)
 
 
-def check_png(path: Path, *, hint: str) -> None:
+def check_png(path: Path, *, or_folder: bool = False) -> None:
     """Refuse to write a PNG under the name of something else.
 
     Raises:
         ConfigError: The name does not end in .png.
     """
-    if path.suffix.lower() != ".png":
-        shown = f"as {path.suffix}" if path.suffix else "without a suffix"
-        raise ConfigError(f"pictures are written as PNG, not {shown}", hint=hint)
+    if path.suffix.lower() == ".png":
+        return
+    shown = f"as {path.suffix}" if path.suffix else "without a suffix"
+    name = path.with_suffix(".png") if path.name else path / "sheet.png"
+    hint = f"-o {name}" + (f", or -o {path.stem} for a folder" if or_folder else "")
+    raise ConfigError(f"pictures are written as PNG, not {shown}", hint=hint)
 
 
 def read_png_metadata(path: Path) -> dict[str, str]:

@@ -66,7 +66,8 @@ def test_what_the_program_writes_is_read_quickly(value: str) -> None:
         "a: 1\n---\nb: 2\n", "%YAML 1.1\n---\na: no\n", "---\na: 1\n", "---\na: 1\n...\n", "- 1\n",
         "", "# nothing\n", "a\n", "a: 1\na: 2\n", "a: [1\n", "a: &x 1\nb: *x\n", "? [a]\n: 1\n",
         "a: {<<: {b: 1}}\n", "\ufeffa: 1\n", "a: 1 # why\n# more\nb:   2\n", "a:\n\n  b: 1\n\n",
-        "1: a\n'1': b\n", "a: \x07\n", "a: " + "[" * 5000,
+        "a: b\x85c\n", "a: b\u2028c\n", "a: b\u2029 c: d\n", "a: b\ufeffc\n", '{"a":1}\n',
+        "1: a\n'1': b\n", "-0: a\n", "-0.0: a\n", 'a: ["b":1]\n', "a: \x07\n", "a: " + "[" * 5000,
     ],
 )  # fmt: skip
 def test_both_readers_agree_on_documents(text: str) -> None:

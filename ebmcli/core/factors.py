@@ -120,6 +120,16 @@ class Factor:
         return cls(**{**plain, "names": names, "parts": parts})
 
 
+def as_typed(factor: Factor, number: float) -> float:
+    """A number or coordinate as a person would type it: two decimals, more for a narrow range.
+
+    A tenth of the range keeps one digit; rounding leads out of [low, high] nowhere.
+    """
+    span = factor.high - factor.low
+    digits = max(2, 1 - math.floor(math.log10(span))) if span > 0 else 2
+    return min(max(round(number, digits), factor.low), factor.high) + 0.0  # no minus zero
+
+
 def hat_weights(value: float, nodes: Sequence[float]) -> list[float]:
     """Linear interpolation weights of a value on evenly spaced nodes: at most two are not 0.
 

@@ -74,13 +74,14 @@ def outcomes(factor: Factor) -> list[dict[str, str]]:
 
 
 def thing_of_row(factor: Factor, row: Sequence[float]) -> dict[str, Value]:
-    """The object in one row of a stored label, see ``Factor.columns``."""
+    """The object in one row of a label, see ``Factor.columns``; a name that is NaN is left out."""
     numbers = dict(zip(factor.columns, row, strict=True))
     thing: dict[str, Value] = {}
     for part in factor.parts:
         values = [numbers[column] for column in part.columns]
         if part.names:
-            thing[part.name] = part.names[round(values[0])]
+            if not math.isnan(values[0]):
+                thing[part.name] = part.names[round(values[0])]
         else:
             thing[part.name] = (values[0], values[1]) if len(values) == 2 else values[0]
     return thing

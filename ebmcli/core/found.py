@@ -1,5 +1,7 @@
 """From a field to a list of objects: where an object stands, how it looks, how probable it is."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -10,19 +12,24 @@ ENOUGH = 0.5  # probability, of being there, above which an object counts as fou
 TOLERANCE = 0.2  # per coordinate, in the unit of places: found within it of where it is
 
 
-def found_objects(log_posterior: Tensor, factor: Factor) -> Things:
+def found_objects(log_posterior: Tensor, factor: Factor, *, sure: bool = False) -> Things:
     """The objects that a field shows, the most visible first.
 
     Each is a cell that is more likely to be occupied than its neighbours, taken together with
     these: an object near the edge of its cell has its probability spread over both. It counts when
-    these 3 by 3 cells hold one, of whatever look, with more than ENOUGH. Its look is the most
-    probable one of these cells; its place is their mean, weighted by how likely they are occupied;
-    its probability that of an object of that look in one of them, which is less than ENOUGH where
-    the look is doubtful.
+    one of these 3 by 3 cells is occupied, by whatever look, with more than ENOUGH,
+
+        1 - prod_g q_g(empty) > ENOUGH.
+
+    Its look is the most probable one of these cells; its place is their mean, weighted by how
+    likely they are occupied; its probability that of an object of that look in one of them, which
+    is less than ENOUGH where the look is doubtful.
 
     Args:
         log_posterior: log q of one image, (G K,), every cell normalised.
         factor: Of kind ``objects``.
+        sure: Leave out the name of a part unless an object with that name, whatever its other
+            parts, is there with more than ENOUGH: for readers who must not guess.
 
     Returns:
         Of every object the values of the parts, and ``probability``.
@@ -39,7 +46,7 @@ def found_objects(log_posterior: Tensor, factor: Factor) -> Things:
             return found
         x, y = (slice(max(0, i - 1), i + 2) for i in divmod(best, side))
         mass, by_look = occupied[x, y], left[x, y].sum((0, 1))
-        if float(mass.sum()) <= ENOUGH:
+        if float(1 - (1 - mass.clamp_max(1)).prod()) <= ENOUGH:
             left.view(side * side, -1)[best] = 0
             continue
         place = (
@@ -47,8 +54,16 @@ def found_objects(log_posterior: Tensor, factor: Factor) -> Things:
             float(mass.sum(0) @ nodes[y] / mass.sum()),
         )
         look, probability = looks[int(by_look.argmax())], min(1.0, float(by_look.max()))
+        if sure:
+            look = {k: name for k, name in look.items() if _mass(by_look, looks, k, name) > ENOUGH}
         found.append({**look, floor_of(factor).name: place, "probability": probability})
         left[x, y] = 0
+
+
+def _mass(by_look: Tensor, looks: Sequence[dict[str, str]], part: str, name: str) -> float:
+    """Of all looks those that have a name."""
+    having = [index for index, look in enumerate(looks) if look[part] == name]
+    return float(by_look[having].sum())
 
 
 def n_matched(found: Label, truth: Label, factor: Factor) -> int:
@@ -63,7 +78,7 @@ def n_matched(found: Label, truth: Label, factor: Factor) -> int:
             assert isinstance(here, tuple)
             assert isinstance(there, tuple)
             near = max(abs(a - b) for a, b in zip(here, there, strict=True)) <= TOLERANCE
-            if near and all(thing[name] == other[name] for name in names):
+            if near and all(thing[name] == other.get(name) for name in names):
                 remaining.remove(other)
                 count += 1
                 break

@@ -81,5 +81,5 @@ def _empty(cells: Tensor, factor: Factor) -> Tensor:
 
 
 def labelled(rows: Tensor, factor: Factor) -> Things:
-    """The objects in the rows (most, columns) of one label."""
+    """The objects in the rows (any, columns) of one label."""
     return [thing_of_row(factor, row) for row in rows[rows[:, 0] > 0].tolist()]

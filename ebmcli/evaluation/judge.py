@@ -57,7 +57,7 @@ class Readings:
     """What a judge reads in B pictures.
 
     ``values`` are cell indices (B,) int64 for names, numbers (B,) for scalars, (B, 2) for
-    positions, in the unit of the factor, and rows (B, most, columns) for lists of objects, see
+    positions, in the unit of the factor, and rows (B, 2 most, columns) for lists of objects, see
     ``Factor.columns``. ``probabilities`` (B, K) are given for names only.
     """
 

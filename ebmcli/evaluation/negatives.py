@@ -36,7 +36,8 @@ def differ_much(labels: Mapping[str, Tensor], factors: Mapping[str, Factor]) -> 
     """Which pairs of pictures differ much: (B, B) bool.
 
     With a position: by half its half range in one coordinate; with a list of objects: all of them;
-    otherwise: in half of the named factors.
+    otherwise: in half of the named factors; with numbers alone: by half the half range in half of
+    them.
     """
     for name, factor in factors.items():
         if factor.kind == "objects":
@@ -45,8 +46,15 @@ def differ_much(labels: Mapping[str, Tensor], factors: Mapping[str, Factor]) -> 
             place = labels[name]
             distance = (place[:, None] - place[None]).abs().amax(2)
             return distance >= MUCH * (factor.high - factor.low) / 2
-    named = torch.stack([labels[name] for name, factor in factors.items() if factor.names], dim=1)
-    return (named[:, None] != named[None]).float().mean(2) >= MUCH
+    differ = [
+        labels[name][:, None] != labels[name] for name, factor in factors.items() if factor.names
+    ]
+    if not differ:
+        differ = [
+            (labels[name][:, None] - labels[name]).abs() >= MUCH * (factor.high - factor.low) / 2
+            for name, factor in factors.items()
+        ]
+    return torch.stack(differ).float().mean(0) >= MUCH
 
 
 def without_object(

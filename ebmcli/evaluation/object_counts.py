@@ -39,7 +39,7 @@ class ObjectCounts:
 
 
 def objects_read(read: Tensor, truth: Tensor, factor: Factor) -> ObjectCounts:
-    """Compare rows of objects (B, most, columns), see ``Factor.columns``, picture by picture."""
+    """Compare rows of objects (B, any, columns), see ``Factor.columns``, picture by picture."""
     counts = []
     for pair in zip(read, truth, strict=True):
         seen, there = (labelled(rows, factor) for rows in pair)

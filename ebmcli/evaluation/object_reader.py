@@ -63,21 +63,30 @@ class ObjectReader(nn.Module):
         return cross_entropy(log_q, field_weights(self.factor, rows)).mean()
 
     def rows(self, log_q: Tensor) -> Tensor:
-        """The objects that are seen, as labels (B, most, columns); what is not read is NaN."""
-        return torch.stack([rows_of(found_objects(row, self.factor), self.factor) for row in log_q])
+        """The objects that are seen, as labels (B, 2 most, columns).
+
+        What is not read, and names that it is not sure of, are NaN, and make no statement true.
+        """
+        seen = [found_objects(row, self.factor, sure=True) for row in log_q]
+        return torch.stack([rows_of(things, self.factor) for things in seen])
 
 
 def rows_of(things: Things, factor: Factor) -> Tensor:
-    """A list of objects, the most visible first, as rows (most, columns) of a label.
+    """A list of objects, the most visible first, as rows (2 most, columns) of a label.
 
-    Parts that a thing lacks are NaN, rows without an object 0.
+    Parts that a thing lacks are NaN, rows without an object 0. There is room for invented objects
+    beside true ones, so that they count.
     """
-    rows = torch.zeros(factor.most, len(factor.columns))
+    rows = torch.zeros(2 * factor.most, len(factor.columns))
     named = {part.name: part.names for part in appearance_of(factor)}
     place = floor_of(factor)
     for row, thing in zip(rows, things, strict=False):
         numbers = {"present": 1.0}
-        numbers |= {name: float(names.index(str(thing[name]))) for name, names in named.items()}
+        numbers |= {
+            name: float(names.index(str(thing[name])))
+            for name, names in named.items()
+            if name in thing
+        }
         numbers |= dict(zip(place.columns, _pair(thing[place.name]), strict=True))
         row[:] = torch.tensor([numbers.get(column, torch.nan) for column in factor.columns])
     return rows

@@ -88,7 +88,7 @@ def tolerances(factors: Iterable[Factor]) -> dict[str, float]:
 def statement_holds(
     literal: Literal, factor: Factor, value: Tensor, *, wide: bool = False
 ) -> Tensor:
-    """Truth of one statement for values (B,), (B, 2) or objects (B, most, columns): (B,) bool."""
+    """Truth of one statement for values (B,), (B, 2) or objects (B, any, columns): (B,) bool."""
     if factor.kind == "objects":
         return _described(literal, factor, value, wide=wide).any(1)
     tolerance = wide_tolerance_of(factor) if wide else tolerance_of(factor)
@@ -105,7 +105,7 @@ def statement_holds(
 
 
 def _described(literal: Literal, factor: Factor, rows: Tensor, *, wide: bool) -> Tensor:
-    """Which objects have all that a statement about objects asks for: (B, most) bool."""
+    """Which objects have all that a statement about objects asks for: (B, any) bool."""
     met = rows[:, :, 0] > 0
     for name, value in literal.parts:
         part = factor.part(name)

@@ -13,9 +13,10 @@ from typing import Any
 
 import yaml
 
-INT = re.compile(r"-?(0|[1-9][0-9]*)")
-FLOAT = re.compile(r"-?(0|[1-9][0-9]*)\.[0-9]+(e[-+][0-9]+)?")
+INT = re.compile(r"0|-?[1-9][0-9]*")
+FLOAT = re.compile(r"(?!-0\.0+$)-?(0|[1-9][0-9]*)\.[0-9]+(e[-+][0-9]+)?")
 WORD = re.compile(r"[A-Za-z][^\n]*|[0-9]+\.[0-9]+\.[0-9]+[^\n]*")  # such as a version, 0.1.0
+DISPUTED = re.compile("[\t\x85\u2028\u2029\ufeff]|[\"']:\\S")  # what ends a line or a key
 CONSTANTS = {"true": True, "false": False, "null": None, "": None}
 
 
@@ -29,7 +30,7 @@ def plain_tree(text: str) -> Any | None:
     Raises:
         Nothing: a text that is not YAML is None too.
     """
-    if not yaml.__with_libyaml__ or "\t" in text:  # whether a tab is allowed is disputed
+    if not yaml.__with_libyaml__ or DISPUTED.search(text):
         return None
     try:
         return _tree(text)

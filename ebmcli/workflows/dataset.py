@@ -87,7 +87,7 @@ def show_dataset(
         OutputExistsError, OutputError: The sheet is there, or cannot be written.
     """
     if sheet is not None:
-        check_png(sheet, hint=f"-o {sheet.with_suffix('.png')}")
+        check_png(sheet)
     info = read_info(path)
     factors = tuple(_summary(info, factor) for factor in info.factors.values())
     if sheet is not None:

@@ -81,7 +81,7 @@ def _pictures(request: GenerateRequest, out: Path | None) -> tuple[Path, list[Pa
     if is_folder(path):
         singles = [path / f"seed{request.seed + i:06d}.png" for i in range(request.n)]
         return path / SHEET, singles
-    check_png(path, hint=f"-o {path.with_suffix('.png')}, or -o {path.stem} for a folder")
+    check_png(path, or_folder=True)
     return path, []
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ebmcli.checkpoint import write_bytes
 from ebmcli.core.expression import Literal, value_text
-from ebmcli.core.factors import Factor, Value
+from ebmcli.core.factors import Factor, Value, as_typed
 from ebmcli.core.fields import appearance_of, floor_of
 from ebmcli.datasets.hdf5 import DatasetInfo, read_labels
 from ebmcli.datasets.object_lists import decode_things
@@ -103,24 +103,24 @@ def _statements(
     for thing in source.sample(things, min(len(things), source.randint(1, MOST_STATEMENTS))):
         parts = [*appearance_of(factor), floor_of(factor)]
         named = source.sample(parts, source.randint(1, len(parts)))
-        values = {part.name: _rounded(thing[part.name]) for part in named}
+        values = {part.name: _typed(part, thing[part.name]) for part in named}
         said.append(Literal(name, parts=tuple(values.items())).statement)
     return list(dict.fromkeys(said))
 
 
-def _rounded(value: Value) -> Value:
-    """Two decimals, as people write numbers."""
+def _typed(factor: Factor, value: Value) -> Value:
+    """A value as people write it."""
     if isinstance(value, tuple):
-        return (round(value[0], 2), round(value[1], 2))
-    return value if isinstance(value, str) else round(value, 2)
+        return (as_typed(factor, value[0]), as_typed(factor, value[1]))
+    return value if isinstance(value, str) else as_typed(factor, value)
 
 
 def _label(data: DatasetInfo, factor: Factor, row: int) -> Value:
-    """What one picture shows, as a value of the language; numbers have two decimals."""
+    """What one picture shows, as a value of the language, numbers as people write them."""
     label = read_labels(data.path, factor.name, row, row + 1)[0]
     if factor.names:
         return factor.names[int(label)]
-    numbers = [round(float(part), 2) for part in np.atleast_1d(label)]
+    numbers = [as_typed(factor, float(part)) for part in np.atleast_1d(label)]
     return (numbers[0], numbers[1]) if factor.kind == "position" else numbers[0]
 
 

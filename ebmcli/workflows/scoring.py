@@ -245,7 +245,7 @@ def conjuncts(expression: Expression) -> list[Expression]:
 def map_values(concept: Concept, images: Tensor, *, device: torch.device) -> Tensor:
     """MAP values of pictures uint8 (N, S, S, 3): cells (N,), numbers (N,) or places (N, 2).
 
-    Of a list of objects those that are found, as rows (N, most, columns) of a label. As
+    Of a list of objects those that are found, as rows (N, 2 most, columns) of a label. As
     ``ebm infer`` reads them; ``concept`` is on ``device``, the values are on the CPU.
     """
     log_prior, values = concept.log_prior.cpu(), []

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise, product
 
 from ebmcli.core.expression import KEYWORDS, NAME, value_text
-from ebmcli.core.factors import Factor, Value
+from ebmcli.core.factors import Factor, Value, as_typed
 from ebmcli.core.fields import appearance_of, floor_of
 from ebmcli.errors import UnknownNameError, UsageError
 
@@ -218,20 +218,20 @@ def _apart(
 
 
 def draw_value(factor: Factor, source: random.Random) -> Value:
-    """A value of a factor, uniform; numbers have two decimals."""
+    """A value of a factor, uniform; numbers as people type them, see ``factors.as_typed``."""
     if factor.names:
         return source.choice(factor.names)
     if factor.kind == "scalar":
-        return round(source.uniform(factor.low, factor.high), 2)
+        return as_typed(factor, source.uniform(factor.low, factor.high))
     return _place(factor, source)
 
 
 def _place(factor: Factor, source: random.Random) -> tuple[float, float]:
-    """A place whose object is wholly in the picture, uniform; two decimals."""
+    """A place whose object is wholly in the picture, uniform, as people type it."""
     middle, half = (factor.low + factor.high) / 2, (factor.high - factor.low) / 2
     low, high = middle - INNER * half, middle + INNER * half
-    x, y = (round(source.uniform(low, high), 2) for _ in range(2))
-    return (x + 0.0, y + 0.0)  # no minus zero
+    x, y = (as_typed(factor, source.uniform(low, high)) for _ in range(2))
+    return (x, y)
 
 
 def fill(template: str, values: Sequence[Value]) -> str:

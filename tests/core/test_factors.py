@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ebmcli.core.factors import POINT_WIDTH, Factor, hat_weights, point_membership, range_membership
+from ebmcli.core.factors import (
+    POINT_WIDTH,
+    Factor,
+    as_typed,
+    hat_weights,
+    point_membership,
+    range_membership,
+)
 
 COLOR = Factor(name="color", kind="categorical", names=("red", "green", "blue"))
 OLD = Factor(name="old", kind="binary", names=("no", "yes"))
@@ -116,3 +123,26 @@ def test_objects_have_their_parts_in_columns() -> None:
     assert THINGS.part("size") == SIZE
     with pytest.raises(KeyError):
         THINGS.part("shape")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "number", "typed"),
+    [
+        (-1.0, 1.0, 0.12345, 0.12),
+        (-1.0, 1.0, -0.0012, 0.0),
+        (0.24, 0.36, 0.2567, 0.26),
+        (0.0, 0.004, 0.00123, 0.0012),
+        (0.1264, 0.1283, 0.12777, 0.1278),
+        (0.1264, 0.1283, 0.12641, 0.1264),
+        (0.123456, 0.128, 0.123457, 0.1235),
+        (0.123466, 0.128, 0.12347, 0.1235),
+        (0.12346, 0.9, 0.12347, 0.12346),
+        (0.0, 5000.0, 1234.567, 1234.57),
+    ],
+)
+def test_a_number_as_typed_is_short_and_in_range(
+    low: float, high: float, number: float, typed: float
+) -> None:
+    factor = Factor(name="depth", kind="scalar", low=low, high=high)
+    assert as_typed(factor, number) == typed
+    assert low <= as_typed(factor, number) <= high

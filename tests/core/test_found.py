@@ -68,6 +68,24 @@ def test_an_object_of_doubtful_look_is_found_with_the_probability_of_its_look() 
     assert found["probability"] == pytest.approx(0.5, abs=1e-6)
 
 
+def test_who_must_not_guess_says_only_the_parts_that_are_sure() -> None:
+    """Low for certain (0.9), red or green with 0.5 and 0.4: red has not more than one half."""
+    low_green = RED + 1
+    (found,) = found_objects(field((60, RED, 0.5), (60, low_green, 0.4)), OBJECT, sure=True)
+    assert found["height"] == "low"
+    assert "color" not in found
+    (found,) = found_objects(field((60, RED, 0.6), (60, low_green, 0.3)), OBJECT, sure=True)
+    assert found["color"] == "red"
+
+
+def test_many_faint_cells_are_no_object() -> None:
+    """Nine cells of 0.06 sum up to 0.54; that one of them is occupied has 0.43."""
+    nine = [(60 + dx * N_FIELD_CELLS + dy, RED, 0.06) for dx in (-1, 0, 1) for dy in (-1, 0, 1)]
+    assert found_objects(field(*nine), OBJECT) == []
+    brighter = [(cell, RED, 0.2 if cell == 60 else 0.1) for cell, _, _ in nine]
+    assert len(found_objects(field(*brighter), OBJECT)) == 1
+
+
 def test_corners_are_found_too() -> None:
     cells = (0, N_FIELD_CELLS - 1, G - N_FIELD_CELLS, G - 1)
     found = found_objects(field(*((cell, RED, 0.9) for cell in cells)), OBJECT)

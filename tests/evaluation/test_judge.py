@@ -162,6 +162,16 @@ def test_pictures_differ_much_when_places_or_half_of_the_names_do() -> None:
     assert negatives.differ_much(names, FACE).tolist() == [[False, True], [True, False]]
 
 
+def test_pictures_with_numbers_alone_differ_by_these() -> None:
+    factors = {"age": Factor(name="age", kind="scalar", low=0.0, high=80.0)}
+    labels = {"age": torch.tensor([10.0, 25.0, 40.0])}
+    assert negatives.differ_much(labels, factors).tolist() == [
+        [False, False, True],
+        [False, False, False],
+        [True, False, False],
+    ]
+
+
 def test_a_partner_is_never_the_picture_itself(generator: Generator) -> None:
     nobody = torch.zeros(5, 5, dtype=torch.bool)
     found = negatives.partners(nobody, generator=generator)

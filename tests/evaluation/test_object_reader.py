@@ -55,13 +55,17 @@ def small_judge() -> Judge:
 
 
 def test_rows_are_those_of_a_label() -> None:
-    assert torch.equal(rows_of([RED, BLUE], OBJECT), rows([RED, BLUE])[0])
+    (own,) = rows([RED, BLUE])
+    read = rows_of([RED, BLUE], OBJECT)
+    assert read.shape == (2 * OBJECT.most, len(OBJECT.columns))
+    assert torch.equal(read[: OBJECT.most], own)
+    assert not read[OBJECT.most :].any()
     sized = Factor(
         name="object", kind="objects", most=1,
         parts=(*OBJECT.parts, Factor(name="size", kind="scalar", low=0.2, high=0.4)),
     )  # fmt: skip
-    (row,) = rows_of([RED, BLUE], sized)  # no more than fit, and the size is not read
-    assert row.isnan().tolist() == [name == "size" for name in sized.columns]
+    kept = rows_of([RED, BLUE, RED], sized)  # no more than fit, and the size is not read
+    assert kept.isnan().tolist() == [[name == "size" for name in sized.columns]] * 2
 
 
 @pytest.mark.parametrize(
@@ -118,6 +122,34 @@ def test_objects_are_counted_as_found_missed_and_invented() -> None:
     assert counts.shares() == {"found": 0.75, "invented": 0.4, "all_right": 0.3333}
 
 
+def test_what_is_invented_beside_a_full_list_counts() -> None:
+    """As many true objects as there can be, all found, and one more."""
+    places = [-0.75, -0.25, 0.25, 0.75, 0.0]
+    true = [thing("low", "red", x, 0.5) for x in places[: OBJECT.most]]
+    read = rows_of([*true, thing("low", "blue", 0.0, -0.5)], OBJECT)[None]
+    counts = objects_read(read, rows(true), OBJECT)
+    assert (counts.true.item(), counts.both.item()) == (OBJECT.most, OBJECT.most)
+    assert counts.found.item() == OBJECT.most + 1
+    assert not counts.all_right.item()
+
+
+def test_a_name_that_is_doubtful_is_none_but_its_object_is_there() -> None:
+    """Surely something at a place, red or green, low: only statements on its color are open."""
+    reader, both = small_judge().object_reader("object"), []
+    for color in ("red", "green"):
+        both.append(field_weights(OBJECT, rows([{**RED, "color": color}])))
+    read = reader.rows((0.5 * both[0] + 0.5 * both[1]).clamp_min(1e-12).log())
+    seen = replace(readings([RED]), values={"object": read})
+    for formula, truth in (
+        ("object(position=(-0.5,0.5))", True), ("object(height=low)", True),
+        ("object(color=red)", False), ("object(color=green)", False), ("~object(color=red)", True),
+    ):  # fmt: skip
+        expression = resolve(parse(formula), {"object": OBJECT})
+        assert holds(expression, seen).tolist() == [truth], formula
+    counts = objects_read(read, rows([RED]), OBJECT)
+    assert (counts.found.item(), counts.both.item()) == (1, 0)
+
+
 def test_certain_cells_are_read_back_as_their_labels_and_leave_no_loss() -> None:
     reader = small_judge().object_reader("object")
     labels = rows([RED, BLUE], [BLUE], [])
@@ -170,10 +202,13 @@ def test_a_list_does_not_depend_on_the_batch() -> None:
     whole = judge.read(pictures).values["object"]
     assert bool((whole[:, :, 0] > 0).any())
     parts = Readings.join([judge.read(pictures[:2]), judge.read(pictures[2:])])
-    assert np.allclose(whole.numpy(), parts.values["object"].numpy(), atol=1e-5)
+    assert np.allclose(whole.numpy(), parts.values["object"].numpy(), atol=1e-5, equal_nan=True)
 
 
 def test_a_list_may_be_called_like_an_attribute_of_a_module() -> None:
     named = {"type": replace(OBJECT, name="type")}
     judge = Judge(named, JudgeConfig(size=SIZE, widths=(8, 8, 8, 8), n_features=8)).eval()
-    assert judge.read(torch.zeros(1, 3, SIZE, SIZE)).values["type"].shape[:2] == (1, OBJECT.most)
+    assert judge.read(torch.zeros(1, 3, SIZE, SIZE)).values["type"].shape[:2] == (
+        1,
+        2 * OBJECT.most,
+    )

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import select
 import sys
 import traceback
@@ -160,7 +161,10 @@ def _usage(error: Any) -> EbmError:
         text = f"{error.message}. Did you mean {' or '.join(sorted(near))}?"
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "ebm"
-    shown = EbmError(text[:1].lower() + text[1:], hint=f"{command} --help shows what it takes")
+    hint = f"{command} --help shows what it takes"
+    if re.search(r"option:? -[0-9.]", text):
+        hint = "for the opposite of a concept write ~; what begins with a sign goes after --"
+    shown = EbmError(text[:1].lower() + text[1:], hint=hint)
     shown.exit_code = error.exit_code
     return shown
 

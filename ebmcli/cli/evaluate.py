@@ -17,7 +17,7 @@ def evaluate(
     targets: Annotated[
         list[str],
         typer.Argument(
-            help="single, conjunction, inference, formulas; color=? for any; "
+            help="The suites single, conjunction, inference; formulas, in which color=? is any; "
             "calibration, and after it concepts, or none for all."
         ),
     ],
@@ -105,7 +105,7 @@ def train_judge(
 ) -> None:
     """Train the judge of a space, which reads every factor and whether there is an object.
 
-    Example: ebm train-judge judge-scenes-64 --data judge.h5 --held held.h5
+    Example: ebm train-judge judge-mine --data judge.h5 --held held.h5
     """
     from ebmcli.cli.console import print_json, training_progress
     from ebmcli.registry import find_registry, writable_registry

@@ -46,8 +46,11 @@ def generate(
         Path | None, typer.Option("--from", help="Edit this picture instead of drawing anew.")
     ] = None,
     noise: Annotated[
-        float, typer.Option(help="Noise added to the picture of --from; more changes more.")
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            help="Noise added to the picture of --from, 1 unless told; more changes more."
+        ),
+    ] = None,
     gif: Annotated[bool, typer.Option("--gif", help="Also an animation of the chains.")] = False,
     trace: Annotated[
         bool, typer.Option("--trace", help="Also energy, P, acceptance, R-hat per level.")
@@ -75,6 +78,8 @@ def generate(
     else:
         known.get("base", base)
 
+    if noise is not None and start is None:
+        raise ConfigError("--noise changes a picture of --from", hint="name one, or leave it out")
     from ebmcli.workflows.generate import GenerateRequest, draw_pictures
     from ebmcli.workflows.output import check_free, check_writable, planned, write_pictures
 
@@ -93,7 +98,7 @@ def generate(
         batch_size=batch_size,
         device=device,
         start_image=start,
-        start_noise=noise,
+        start_noise=1.0 if noise is None else noise,
         keep_frames=gif or trace,
     )
     to_stdout = out == Path("-")

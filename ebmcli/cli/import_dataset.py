@@ -12,6 +12,9 @@ def import_dataset(
     out: Annotated[Path, typer.Argument(help="Dataset file to write, such as celeba.h5.")],
     size: Annotated[int, typer.Option(help="Pixels per side.")] = 64,
     limit: Annotated[int | None, typer.Option(help="At most so many images.")] = None,
+    skip: Annotated[
+        int, typer.Option(help="Leave out the first so many: with --limit, parts apart.")
+    ] = 0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an existing file.")
     ] = False,
@@ -26,7 +29,7 @@ def import_dataset(
     from ebmcli.workflows.import_data import import_dataset as importing
     from ebmcli.workflows.import_data import plan_import
 
-    plan = plan_import(kind, source, out, size=size, limit=limit, overwrite=overwrite)
+    plan = plan_import(kind, source, out, size=size, limit=limit, skip=skip, overwrite=overwrite)
     n_images, factors = plan.info.n_images, plan.info.factors
     message(f"{n_images} images with {len(factors)} factors: {', '.join(factors)}")
     with progress(f"importing {kind}") as report:

@@ -34,17 +34,24 @@ def mend_base(
     Draws pictures as ebm generate does, learns to tell them from real ones at every noise level,
     and subtracts that log ratio from the energy. The weights stay; --undo takes it away again.
 
-    Example: ebm mend-base scenes-64 --data scenes.h5 --samples 2000
+    Example: ebm mend-base mine-64 --data scenes.h5 --samples 2000
     """
     from ebmcli.cli.console import message, print_json
     from ebmcli.cli.typed import typed_command
     from ebmcli.errors import UsageError
-    from ebmcli.registry import find_registry, writable_registry
+    from ebmcli.registry import find_registry, read_registry, writable_registry
     from ebmcli.workflows import mend as jobs
 
+    known = read_registry(find_registry(registry))
+    known.get("base", name)
+    if undo and data is not None:
+        raise UsageError("--undo takes no --data", hint="leave one of them out")
     if undo:
         jobs.check_undo(find_registry(registry), name)  # a bundled one is copied by what is right
         record = jobs.undo(writable_registry(registry), name)
+        if as_json:
+            print_json({"name": name, **record.to_dict()})
+            return
         message(f"{name} is what it was: {record.file}, {record.sha256[:19]}")
         return
     if data is None:

@@ -224,17 +224,21 @@ def import_archive(
 
     archives.check_archive(file, new_name)  # the bundled registry is copied by what is right
     path = writable_registry(registry)
-    added = archives.import_archive(path, file, new_name=new_name, overwrite=overwrite)
+    done = archives.import_archive(path, file, new_name=new_name, overwrite=overwrite)
     if as_json:
-        console.print_json({"registry": str(path), "added": [_named(record) for record in added]})
-    for record in added:
+        lists = {"added": done.added, "restored": done.restored}
+        named = {key: [_named(record) for record in records] for key, records in lists.items()}
+        console.print_json({"registry": str(path), **named})
+    for record in done.added:
         console.message(f"added {record.kind} {record.name} to {path}")
+    for record in done.restored:
+        console.message(f"restored {record.kind} {record.name} in {path}")
     opened = read_registry(path)
-    for record in added:
+    for record in done.added:
         others = undermined(opened, record.name) if record.kind == "base" else []
         if others:
             warn_of_other_base(record.name, others)
-    if not added:
+    if not (done.added or done.restored):
         console.message(f"{path} has everything in {file} already")
 
 

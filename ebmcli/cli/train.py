@@ -76,7 +76,7 @@ def train(
 ) -> None:
     """Train a concept: an energy of one factor of a dataset.
 
-    Example: ebm train color --data scenes.h5 --minutes 8
+    Example: ebm train hue --data scenes.h5 --factor color --minutes 8
     """
     request = _request(
         name, data, registry, factor=factor, method=method, base=base, minutes=minutes,
@@ -106,7 +106,7 @@ def train_base(
 ) -> None:
     """Train the base of a space: the energy of its images when nothing is asked.
 
-    Example: ebm train-base scenes-64 --data scenes.h5 --minutes 30
+    Example: ebm train-base mine-64 --data scenes.h5 --minutes 30
     """
     request = _request(
         name, data, registry, minutes=minutes, steps=steps, start=start,
@@ -139,7 +139,7 @@ def add_concept(
 ) -> None:
     """Train a concept beside frozen ones, then show that nothing was forgotten.
 
-    Example: ebm add-concept size --data scenes.h5 --to color,position
+    Example: ebm add-concept width --data scenes.h5 --factor size --to color,position
     """
     from ebmcli.cli.console import print_json, table
     from ebmcli.registry import read_registry

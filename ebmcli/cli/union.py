@@ -38,7 +38,7 @@ def union(
     from ebmcli.cli.typed import typed_command
     from ebmcli.errors import ConfigError
     from ebmcli.registry import find_registry, read_registry, writable_registry
-    from ebmcli.workflows.union import UnionRequest, unite
+    from ebmcli.workflows.union import UnionRequest, check_union, unite
 
     try:
         first, second = (float(part) for part in weights.split(","))
@@ -49,9 +49,7 @@ def union(
         name=name, parts=(one, other), weights=(first, second), n=n, steps=steps, seed=seed,
         device=device, overwrite=overwrite, command=typed_command(),
     )  # fmt: skip
-    known = read_registry(find_registry(registry))
-    for part in (one, other):
-        known.get("base", part)  # before the bundled one is copied
+    check_union(request, read_registry(find_registry(registry)))  # the bundled one is copied after
     path = writable_registry(registry)
     with progress(f"union {name}") as report:
         united = unite(request, path, progress=report)

@@ -2,10 +2,11 @@
 
 Each opener checks a source and returns a :class:`Source`: its factors, its labels and a way to
 read its images, chosen and ordered. The two grids of renderings are sorted by their factors;
-their rows are shuffled (and a limit is a random subset), since training holds out the last rows.
+their rows are shuffled (and a part is a random subset), since training holds out the last rows.
 CelebA keeps its order, in which the last rows are the published test images.
 """
 
+import hashlib
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ SHUFFLE_SEED = 0
 BATCH = 256  # images per batch handed on
 BLOCK = 4096  # rows per read of a large array; the published files are slow row by row
 TOLERANCE = 1e-3  # of a stored label against its published value
+END = 2**20  # bytes at either end of a file that tell it from others; chosen
 
 # HSV hues 0, 0.1, ... 0.9 of 3D Shapes; the names are ours.
 HUES = ("red", "orange", "lime", "green", "mint", "cyan", "blue", "indigo", "purple", "pink")
@@ -43,13 +45,15 @@ class Source:
     """A dataset to be imported.
 
     ``labels`` are as ``datasets/hdf5.py`` stores them, N rows per factor; ``batches`` yields the
-    images of the same rows in the same order, uint8 (n, S, S, 3).
+    images of the same rows in the same order, uint8 (n, S, S, 3). ``digest`` tells the source from
+    others, whatever part of it is taken: imports of one source share pictures.
     """
 
     recipe: str
     factors: dict[str, Factor]
     labels: dict[str, NDArray[Any]]
     batches: Callable[[], Iterator[Picture]]
+    digest: str
     seed: int | None = None  # of the shuffling; None keeps the order
 
     @property
@@ -58,10 +62,24 @@ class Source:
         return len(next(iter(self.labels.values())))
 
 
-def chosen_rows(n_rows: int, limit: int | None) -> NDArray[np.int64]:
-    """A random order of the rows, or of a random subset; the same on every call."""
+def chosen_rows(n_rows: int, part: slice) -> NDArray[np.int64]:
+    """A part of a random order of the rows; the order is the same on every call."""
     order = np.random.default_rng(SHUFFLE_SEED).permutation(n_rows).astype(np.int64)
-    return order[:limit]
+    return order[part]
+
+
+def ends_digest(path: Path) -> str:
+    """sha256 of a file's size and of its first and last bytes: quick for any number of GB.
+
+    The name does not count: a renamed copy is the same source.
+    """
+    size = path.stat().st_size
+    hasher = hashlib.sha256(f"{size}\n".encode())
+    with path.open("rb") as file:
+        for start in (0, max(0, size - END)):
+            file.seek(start)
+            hasher.update(file.read(END))
+    return f"sha256:{hasher.hexdigest()}"
 
 
 def batches_of_files(paths: list[Path], size: int) -> Iterator[Picture]:
@@ -70,20 +88,20 @@ def batches_of_files(paths: list[Path], size: int) -> Iterator[Picture]:
         yield np.stack([read_image(path, size) for path in paths[start : start + BATCH]])
 
 
-def open_celeba(folder: Path, *, size: int, limit: int | None) -> Source:
+def open_celeba(folder: Path, *, size: int, part: slice) -> Source:
     """CelebA: ``list_attr_celeba.txt`` and ``img_align_celeba/``; binary factors by name.
 
     Of each image the middle 178 x 178 is kept. ``old`` is the opposite of ``young``.
 
     Raises:
         FileFormatError: A file is missing, a line is not as published, or images and lines do not
-            correspond. Images of lines beyond ``limit`` may be missing.
+            correspond. Images of lines outside of ``part`` may be missing.
     """
     table = _first(folder, ["list_attr_celeba.txt", "Anno/list_attr_celeba.txt"])
     images = _first(folder, ["img_align_celeba", "Img/img_align_celeba"])
     names, lines, values = _attributes(table)
-    _check_images(table, lines, images, limit)
-    files, values = list(lines)[:limit], values[:limit]
+    _check_images(table, lines, images, part)
+    files, values = list(lines)[part], values[part]
     labels = {name: (values[:, column] > 0).astype(np.int64) for column, name in enumerate(names)}
     if "young" in labels:
         labels["old"] = 1 - labels["young"]
@@ -92,6 +110,7 @@ def open_celeba(folder: Path, *, size: int, limit: int | None) -> Source:
         factors={name: Factor(name=name, kind="binary", names=YES_NO) for name in labels},
         labels=labels,
         batches=lambda: batches_of_files([images / file for file in files], size),
+        digest=f"sha256:{hashlib.sha256(table.read_bytes()).hexdigest()}",
     )
 
 
@@ -104,10 +123,10 @@ def _first(folder: Path, names: list[str]) -> Path:
     raise FileFormatError(folder, f"has no {names[0]}", hint=hint)
 
 
-def _check_images(table: Path, lines: dict[str, int], images: Path, limit: int | None) -> None:
+def _check_images(table: Path, lines: dict[str, int], images: Path, part: slice) -> None:
     """Every line that is read has its image, and every image has its line."""
     present = {path.name for path in images.iterdir()}
-    lost = [file for file in list(lines)[:limit] if file not in present]
+    lost = [file for file in list(lines)[part] if file not in present]
     if lost:
         problem = f"there is no image {some_of(lost)} in {images}"
         hint = "the images are incomplete: unpack them again, or take the line out and count anew"
@@ -156,7 +175,7 @@ def attribute_name(published: str) -> str:
     return DIGITS[int(name[0])] + name[1:] if name[0].isdigit() else name
 
 
-def open_shapes3d(path: Path, *, size: int, limit: int | None) -> Source:
+def open_shapes3d(path: Path, *, size: int, part: slice) -> Source:
     """3D Shapes: ``3dshapes.h5`` with images (N, 64, 64, 3) and labels (N, 6).
 
     Hues become colour names, see ``HUES``; scale and orientation (degrees) stay numbers.
@@ -170,7 +189,7 @@ def open_shapes3d(path: Path, *, size: int, limit: int | None) -> Source:
         shape = file["images"].shape
     if shape[1:] != (64, 64, 3) or values.shape != (shape[0], 6) or not len(values):
         raise FileFormatError(path, "images and labels do not have the shapes of 3D Shapes")
-    rows = chosen_rows(len(values), limit)
+    rows = chosen_rows(len(values), part)
     factors, columns = {}, {}
     for column, name in enumerate(("floor_hue", "wall_hue", "object_hue")):
         factors[name] = Factor(name=name, kind="categorical", names=HUES)
@@ -195,11 +214,12 @@ def open_shapes3d(path: Path, *, size: int, limit: int | None) -> Source:
         factors=factors,
         labels={name: columns[name][rows] for name in factors},
         batches=lambda: _gathered(blocks(), rows, size),
+        digest=ends_digest(path),
         seed=SHUFFLE_SEED,
     )
 
 
-def open_dsprites(path: Path, *, size: int, limit: int | None) -> Source:
+def open_dsprites(path: Path, *, size: int, part: slice) -> Source:
     """dSprites: an ``.npz`` with imgs (N, 64, 64) of 0 and 1, and latents_values (N, 6).
 
     Its one colour is no factor. Position is scaled from [0, 1] to [-1, 1], y upwards.
@@ -213,7 +233,7 @@ def open_dsprites(path: Path, *, size: int, limit: int | None) -> Source:
         values = np.lib.format.read_array(file, allow_pickle=False).astype(np.float64)
     if values.ndim != 2 or values.shape[1] != 6 or not len(values):
         raise FileFormatError(path, "latents_values do not have the shape of dSprites")
-    rows = chosen_rows(len(values), limit)
+    rows = chosen_rows(len(values), part)
     factors = {
         "shape": Factor(name="shape", kind="categorical", names=("square", "ellipse", "heart")),
         "scale": Factor(name="scale", kind="scalar", low=0.5, high=1.0),
@@ -234,6 +254,7 @@ def open_dsprites(path: Path, *, size: int, limit: int | None) -> Source:
         factors=factors,
         labels={name: columns[name][rows] for name in factors},
         batches=lambda: _gathered(_sprites(path, len(values)), rows, size),
+        digest=ends_digest(path),
         seed=SHUFFLE_SEED,
     )
 

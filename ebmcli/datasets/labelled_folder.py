@@ -7,6 +7,7 @@ does not fit: the error names file and line.
 """
 
 import csv
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,29 @@ import numpy as np
 
 from ebmcli.core.expression import KEYWORDS, NAME
 from ebmcli.core.factors import Factor, Value
-from ebmcli.datasets.importers import SHUFFLE_SEED, YES_NO, Source, batches_of_files, chosen_rows
+from ebmcli.datasets.importers import (
+    SHUFFLE_SEED,
+    YES_NO,
+    Source,
+    batches_of_files,
+    chosen_rows,
+    ends_digest,
+)
 from ebmcli.datasets.stored_labels import encode_labels, some_of
 from ebmcli.errors import ConfigError, FileFormatError
 from ebmcli.imaging import find_images
 
 TABLE = "labels.csv"
+N_SAMPLED = 16  # images whose bytes count in the folder's digest; chosen
 LARGEST = float(np.finfo(np.float32).max)  # labels are stored in float32
-TAKEN = ("scenes", "faces", "celeba", "shapes3d", "dsprites")  # recipes with other pictures
+TAKEN = (
+    "scenes",
+    "faces",
+    "clutter",
+    "celeba",
+    "shapes3d",
+    "dsprites",
+)  # recipes with other pictures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +60,7 @@ class Table:
         return FileFormatError(f"{self.path}:{self.lines[row]}", problem, hint=hint)
 
 
-def open_folder(folder: Path, *, size: int, limit: int | None) -> Source:
+def open_folder(folder: Path, *, size: int, part: slice) -> Source:
     """A folder with images and ``labels.csv``, rows shuffled; the recipe is the folder's name.
 
     Raises:
@@ -58,15 +74,37 @@ def open_folder(folder: Path, *, size: int, limit: int | None) -> Source:
     values: dict[str, list[Value]] = {}
     for name, columns in _factor_columns(table).items():
         factors[name], values[name] = _factor(table, name, columns)
-    rows = chosen_rows(len(paths), limit)
+    by_name = np.argsort([path.as_posix() for path in paths], kind="stable")
+    rows = by_name[chosen_rows(len(paths), part)]  # the same however the table is sorted
     chosen = [paths[row] for row in rows]
     return Source(
         recipe=recipe,
         factors=factors,
         labels={name: encode_labels(factors[name], values[name])[rows] for name in factors},
         batches=lambda: batches_of_files(chosen, size),
+        digest=images_digest(folder, table.column("file")),
         seed=SHUFFLE_SEED,
     )
+
+
+def images_digest(folder: Path, names: list[str]) -> str:
+    """sha256 of the names and sizes of a folder's images, and of the bytes of the first by name.
+
+    The table does not count: with another column it labels the same pictures. Bytes tell apart
+    images of equal names and, without compression, equal sizes.
+
+    Raises:
+        FileFormatError: An image cannot be read.
+    """
+    hasher = hashlib.sha256()
+    for index, name in enumerate(sorted(Path(name).as_posix() for name in names)):
+        path = folder / name
+        try:
+            what = ends_digest(path) if index < N_SAMPLED else path.stat().st_size
+        except OSError as error:
+            raise FileFormatError(path, f"cannot be read ({error})") from error
+        hasher.update(f"{name} {what}\n".encode())
+    return f"sha256:{hasher.hexdigest()}"
 
 
 def recipe_name(folder: Path) -> str:

@@ -44,14 +44,7 @@ class Record:
     @property
     def training_data(self) -> tuple[str, ...]:
         """Digests of the datasets that the weights, and those they came from, were trained on."""
-        return tuple(part["data"] for part in _trainings(self.provenance) if "data" in part)
-
-    @property
-    def training_renders(self) -> tuple[tuple[int, dict[str, Any]], ...]:
-        """Seed and restrictions of the renders among them: files of both begin alike."""
-        parts = _trainings(self.provenance)
-        found = [(part.get("data_seed"), part.get("data_settings", {})) for part in parts]
-        return tuple((seed, settings) for seed, settings in found if seed is not None)
+        return tuple(part["data"] for part in trainings(self.provenance) if "data" in part)
 
     @property
     def trained_base(self) -> str | None:
@@ -239,7 +232,7 @@ def _registry(sections: Sections, path: Path) -> Registry:
     )
 
 
-def _trainings(provenance: Any) -> list[dict[str, Any]]:
+def trainings(provenance: Any) -> list[dict[str, Any]]:
     """A training, its mending, the one it began with, and the parts of a union: what they used.
 
     Each has ``data``, a digest, ``data_seed`` and ``data_settings``, where they are recorded.
@@ -255,7 +248,7 @@ def _trainings(provenance: Any) -> list[dict[str, Any]]:
     parts = provenance.get("parts")
     sources = [provenance.get("start"), *(parts if isinstance(parts, list) else [])]
     found = [s.get("provenance") for s in sources if isinstance(s, dict)]
-    return own + [training for source in found for training in _trainings(source)]
+    return own + [training for source in found for training in trainings(source)]
 
 
 def _record(kind: Kind, name: str, entry: Entry) -> Record:

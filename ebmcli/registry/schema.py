@@ -52,7 +52,8 @@ def check_file(text: str) -> str:
 def _valid_name(name: str) -> str:
     if not re.fullmatch(NAME, name):
         raise ValueError(
-            f"{name!r} is no name: lower-case letters, digits, - and _, a letter first"
+            f"{name!r} is no name: lower-case letters, digits, _ and between them single -, "
+            "a letter first"
         )
     if name in KEYWORDS:
         raise ValueError(f"{name!r} is a word of the formula language")

@@ -8,12 +8,12 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from ebmcli.checkpoint import bytes_digest, check_digest, header_of, write_bytes
+from ebmcli.checkpoint import bytes_digest, check_digest, file_digest, header_of, write_bytes
 from ebmcli.errors import FileFormatError, OutputExistsError, UsageError
 from ebmcli.registry import (
     Editor,
@@ -24,7 +24,7 @@ from ebmcli.registry import (
     edit_registry,
     registry_from_dict,
 )
-from ebmcli.workflows.keeping import place
+from ebmcli.workflows.keeping import discard, place
 from ebmcli.workflows.registry import mismatch
 
 FORMAT = "ebm-archive"
@@ -45,6 +45,23 @@ _BROKEN = (  # all that zipfile raises on damaged files
     OverflowError,
     MemoryError,
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """What :func:`import_archive` did."""
+
+    added: list[Record] = field(default_factory=list)  # or put in the place of another record
+    restored: list[Record] = field(default_factory=list)  # whose weights were damaged or missing
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Files:
+    """What becomes of files while an archive is imported."""
+
+    new: list[Record] = field(default_factory=list)  # written; not there before
+    damaged: list[tuple[Path, bytes]] = field(default_factory=list)  # to be written at the end
+    replaced: list[Path] = field(default_factory=list)  # to be removed afterwards
 
 
 def export(
@@ -76,10 +93,15 @@ def export(
 
 def import_archive(
     path: Path, source: Path, *, new_name: str | None = None, overwrite: bool = False
-) -> list[Record]:
+) -> Imported:
     """Check a zip file of :func:`export` and add what it holds to a registry.
 
-    A record that is there already, with the same weights and temperatures, is left as it is.
+    A record that is there already, with the same weights and temperatures, is left as it is. Where
+    its file is missing, or has other bytes than were recorded, it gets those of the archive; so
+    does a record of the same weights with other temperatures, which it keeps unless ``overwrite``.
+
+    If anything fails, registry and files are as they were; but weights that were restored stay so
+    where only registry.yaml could not be written: it names them, before and after.
 
     Args:
         path: The registry.yaml to change.
@@ -88,43 +110,68 @@ def import_archive(
         overwrite: Replace records of the same name with other weights, or measured again.
 
     Returns:
-        What was added or replaced.
+        What was added, and of what the weights were restored.
 
     Raises:
         FileFormatError: Not such a zip file, a damaged one, or its content contradicts its
             manifest.
         DigestError: Weights are not those of the manifest.
         OutputExistsError: A name is taken by other weights.
+        OutputError: No permission or no room.
     """
     content = _renamed(_read(source), new_name)
-    written: list[Path] = []
-    replaced: list[Path] = []
-    added = []
+    done, files = Imported(), _Files()
     try:
         with edit_registry(path) as editor:
             for record, data in content:
-                old = editor.registry.section(record.kind).get(record.name)
-                if old is not None and old.fingerprint == record.fingerprint:
-                    if overwrite and _measured(old) != _measured(record):
-                        record = replace(record, file=old.file)
-                        _put(editor, record, overwrite=True)
-                        added.append(record)
-                    continue
-                record = place(editor, record)
-                if old is None or (overwrite and old.file != record.file):
-                    write_bytes(editor.registry.file(record), data)
-                    written.append(editor.registry.file(record))
-                if old is not None and overwrite and old.file != record.file:
-                    replaced.append(editor.registry.file(old))
-                _put(editor, record, overwrite=overwrite)
-                added.append(record)
+                _take(editor, record, data, done=done, files=files, overwrite=overwrite)
+            for file, data in files.damaged:  # last: what is refused changes nothing
+                write_bytes(file, data)
     except BaseException:  # Ctrl-C too: what is not registered is not left behind
-        for file in written:
-            file.unlink(missing_ok=True)
+        discard(path, files.new)
         raise
-    for file in replaced:
+    for file in files.replaced:
         file.unlink(missing_ok=True)
-    return added
+    return done
+
+
+def _take(
+    editor: Editor, record: Record, data: bytes, *, done: Imported, files: _Files, overwrite: bool
+) -> None:
+    """Add one record and its weights, or note what else there is to do; see import_archive."""
+    old = editor.registry.section(record.kind).get(record.name)
+    if old is not None and old.sha256 == record.sha256:
+        damaged = not _holds(editor.registry.file(old), old.sha256)
+        if damaged:
+            files.damaged.append((editor.registry.file(old), data))
+            done.restored.append(old)
+        if overwrite:
+            settled = _measured(old) == _measured(record)
+        else:
+            settled = damaged or old.fingerprint == record.fingerprint
+        if not settled:
+            record = replace(record, file=old.file)
+            _put(editor, record, overwrite=overwrite)
+            done.added.append(record)
+        return
+    record = place(editor, record)
+    _put(editor, record, overwrite=overwrite)
+    done.added.append(record)
+    file = editor.registry.file(record)
+    if not _holds(file, record.sha256):
+        if not file.exists():
+            files.new.append(record)
+        write_bytes(file, data)
+    if old is not None and old.file != record.file:
+        files.replaced.append(editor.registry.file(old))
+
+
+def _holds(file: Path, sha256: str) -> bool:
+    """Is a file there and whole?"""
+    try:
+        return file_digest(file) == sha256
+    except FileFormatError:
+        return False
 
 
 def check_archive(source: Path, new_name: str | None = None) -> None:

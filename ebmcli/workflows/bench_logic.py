@@ -20,7 +20,9 @@ from ebmcli.workflows.bench_page import logic_page
 from ebmcli.workflows.bench_plan import BenchRequest, Group, Line, plan_groups, plan_lines
 from ebmcli.workflows.bench_row import Bench, Draw, Row, Sample, same_plan
 from ebmcli.workflows.bench_sheet import logic_sheet, shown_groups, shown_lines
+from ebmcli.workflows.calibrate import fresh_data_hint
 from ebmcli.workflows.judging import check_reference, judge_record, load_judge, load_reference
+from ebmcli.workflows.origin import refuse_known
 from ebmcli.workflows.results_file import (
     circumstances,
     is_current,
@@ -91,7 +93,8 @@ def bench_logic(
         report: Told how many lines are done, of how many, and what is going on.
 
     Raises:
-        UsageError: No such space, no judge, or no formulas over its concepts.
+        UsageError: No such space, no judge, no formulas over its concepts, or pictures to compare
+            with that are of another space or have trained something.
         OutputExistsError: Results are there and neither resumed nor overwritten.
         InterruptedRun: Ctrl-C; finished lines are in the results file.
     """
@@ -147,7 +150,9 @@ def _planned(request: BenchRequest, registry: Registry, draw: Draw, report: Repo
         raise UsageError(f"no concepts of the space {request.space!r}", hint=known)
     judge = load_judge(registry, request.space)
     if request.data is not None:
-        check_reference(judge, request.space, read_info(request.data))
+        info = read_info(request.data)
+        check_reference(judge, request.space, info)
+        refuse_known(registry, request.space, info, hint=fresh_data_hint(request.space))
     factors = readable_concepts(registry, request.space, judge)
     lines = plan_lines(request, factors)
     n = request.pictures(lines)

@@ -140,9 +140,7 @@ def check_readable(record: Record, info: DatasetInfo) -> None:
     """
     factor = record.factor
     assert factor is not None
-    if factor.kind == "objects":
-        hint = "calibrate concepts with one value per picture"
-        raise UsageError(f"{record.name} is a field of cells and has no temperatures", hint=hint)
+    check_one_value(record)
     if info.space != record.space:
         problem = f"{record.name} is a concept of {record.space}, {info.path} is of {info.space}"
         raise UsageError(problem, hint=fresh_data_hint(record.space))
@@ -152,6 +150,17 @@ def check_readable(record: Record, info: DatasetInfo) -> None:
     if info.factors[factor.name] != factor:
         problem = f"{info.path} has another {factor.name} than {record.name} has learned"
         raise UsageError(problem, hint=f"ebm show {record.name} lists its values")
+
+
+def check_one_value(record: Record) -> None:
+    """Refuse a concept that has no single value per picture, and so no confidence in it.
+
+    Raises:
+        UsageError: It is of a list of objects.
+    """
+    if record.factor is not None and record.factor.kind == "objects":
+        hint = "calibrate concepts with one value per picture"
+        raise UsageError(f"{record.name} is a field of cells and has no temperatures", hint=hint)
 
 
 def fresh_data_hint(space: str) -> str:

@@ -29,7 +29,7 @@ from ebmcli.registry import Record, Registry
 from ebmcli.workflows.calibrate import affordable, check_readable, temperature_at
 from ebmcli.workflows.judging import Labelled
 from ebmcli.workflows.loading import Concept, load_concept
-from ebmcli.workflows.origin import has_seen
+from ebmcli.workflows.origin import data_origin, has_seen, in_common
 from ebmcli.workflows.scoring import plain
 from ebmcli.workflows.suites import Case
 
@@ -149,9 +149,9 @@ def seen(record: Record, info: DatasetInfo) -> str | None:
     if has_seen(record, info):
         return "training"
     used = record.calibration
-    render = (used.get("data_seed"), used.get("data_settings", {}))
-    begins_alike = info.seed is not None and render == (info.seed, info.settings)
-    return "calibration" if info.digest == used.get("data") or begins_alike else None
+    if used and (info.digest == used.get("data") or in_common(used, data_origin(info))):
+        return "calibration"
+    return None
 
 
 def _reliable(levels: list[Level]) -> list[ReliabilityPanel]:

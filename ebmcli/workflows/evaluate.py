@@ -16,7 +16,7 @@ from ebmcli.datasets.hdf5 import read_info
 from ebmcli.datasets.recipes import RECIPES
 from ebmcli.errors import InterruptedRun, UnknownNameError, UsageError, nearest
 from ebmcli.registry import Registry
-from ebmcli.workflows.calibrate import check_readable, fresh_data_hint
+from ebmcli.workflows.calibrate import check_one_value, check_readable, fresh_data_hint
 from ebmcli.workflows.calibration_scores import CalibrationScorer, chart_files
 from ebmcli.workflows.device import resolve_device
 from ebmcli.workflows.formulas import formula_of, space_of
@@ -29,7 +29,7 @@ from ebmcli.workflows.judging import (
     load_reference,
     pictures_of,
 )
-from ebmcli.workflows.origin import has_seen
+from ebmcli.workflows.origin import refuse_known
 from ebmcli.workflows.output import check_free
 from ebmcli.workflows.results import EvalRequest, is_done, opened
 from ebmcli.workflows.results_file import nothing_left_by_failure, write_results
@@ -134,6 +134,8 @@ def _calibration_cases(request: EvalRequest, registry: Registry) -> list[Case]:
     """One row for each concept that was named, or for all of the spaces in question."""
     if request.calibrated:
         records = [registry.get("concept", name) for name in request.calibrated]
+        for record in records:
+            check_one_value(record)
         other = [r.name for r in records if request.space not in (None, r.space)]
         if other:
             hint = "leave --space out, or name concepts of that space"
@@ -239,9 +241,7 @@ def _check_reference(request: EvalRequest, registry: Registry, space: str) -> No
         return
     info = read_info(request.data)
     check_reference(load_judge(registry, space), space, info)
-    for record in registry.records():
-        if record.space == space and (known := has_seen(record, info)):
-            raise UsageError(f"{known}; others tell more", hint=fresh_data_hint(space))
+    refuse_known(registry, space, info, hint=fresh_data_hint(space))
 
 
 def _scorer(request: EvalRequest, registry: Registry, space: str, *, draw: Draw) -> Scorer:

@@ -106,7 +106,9 @@ class GenerateRequest:
                 f"--noise is above {SIGMA_MIN} and at most {SIGMA_MAX}, got {self.start_noise:g}"
             )
         if not 0 <= self.seed <= N_SEEDS - self.n:
-            raise ConfigError(f"seeds are between 0 and 2^32 - 1, got --seed {self.seed}")
+            last = self.seed + self.n - 1
+            got = f"--seed {self.seed}" if self.seed < 0 or self.n == 1 else f"the last one {last}"
+            raise ConfigError(f"seeds are between 0 and 2^32 - 1, got {got}")
 
     def _check_base_alone(self) -> None:
         """Refuse what only a formula has."""

@@ -40,6 +40,7 @@ def plan_import(
     *,
     size: int = 64,
     limit: int | None = None,
+    skip: int = 0,
     overwrite: bool = False,
 ) -> ImportPlan:
     """Check everything but the images.
@@ -50,21 +51,27 @@ def plan_import(
         out: The dataset to write.
         size: Pixels per side.
         limit: At most so many images; None takes all.
+        skip: Images before the first that is taken, in the order that :mod:`importers` gives them:
+            parts of one source that do not overlap have no picture in common.
         overwrite: Replace an existing dataset.
 
     Raises:
         UnknownNameError: No such kind.
-        ConfigError: The size or the limit is out of range, or the output is the source.
+        ConfigError: A number is out of range, nothing is left, or the output is the source.
         FileFormatError: The source is not as described.
         OutputExistsError: The output is there.
     """
-    _check_numbers(size, limit)
+    _check_numbers(size, limit, skip)
     if kind not in OPENERS:
         raise UnknownNameError("kind of dataset", kind, list(OPENERS))
     if not source_path.exists():
         raise FileFormatError(source_path, "no such file or folder", hint="see docs/import.md")
     _check_output(source_path, out, overwrite=overwrite)
-    source = OPENERS[kind](source_path, size=size, limit=limit)
+    part = slice(skip, None if limit is None else skip + limit)
+    source = OPENERS[kind](source_path, size=size, part=part)
+    if not source.n_images:
+        raise ConfigError(f"--skip {skip} leaves no image of {source_path}", hint="skip fewer")
+    numbers = {name: n for name, n in (("limit", limit), ("skip", skip)) if n}
     info = DatasetInfo(
         path=out,
         recipe=source.recipe,
@@ -74,7 +81,7 @@ def plan_import(
         factors=source.factors,
         digest="",
         versions={},
-        settings={"imported": kind} | ({"limit": limit} if limit else {}),
+        settings={"imported": kind, "source": source.digest} | numbers,
     )
     return ImportPlan(source=source, info=info, overwrite=overwrite)
 
@@ -107,12 +114,14 @@ def import_dataset(plan: ImportPlan) -> Iterator[int]:
             raise
 
 
-def _check_numbers(size: int, limit: int | None) -> None:
+def _check_numbers(size: int, limit: int | None, skip: int) -> None:
     """Refuse numbers that no dataset can have."""
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise ConfigError(f"--size is from {MIN_SIZE} to {MAX_SIZE} pixels, not {size}")
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit is at least 1, not {limit}")
+    if skip < 0:
+        raise ConfigError(f"--skip is at least 0, not {skip}")
 
 
 def _check_output(source_path: Path, out: Path, *, overwrite: bool) -> None:

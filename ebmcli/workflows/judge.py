@@ -185,13 +185,14 @@ def check_judge(request: JudgeRequest) -> tuple[DatasetInfo, DatasetInfo | None]
     check_name(request.name)
     registry = read_registry(request.registry)
     if request.name in registry.judges and not request.overwrite:
-        raise OutputExistsError(f"judge {request.name} of {registry.path}")
+        hint = "give the new one another name, or add --overwrite to replace the old one"
+        raise OutputExistsError(f"judge {request.name} of {registry.path}", hint=hint)
     info = read_info(request.data)
     held = read_info(request.held) if request.held else None
     users = [*registry.bases.values(), *registry.concepts.values()]
     for record in users:
         if known := has_seen(record, info):
-            hint = "render another file with another --seed"
+            hint = "render with another --seed, or import another part by --skip"
             raise UsageError(f"{known}; a judge needs other data", hint=hint)
     if held is not None and same_pictures(held, info):
         raise UsageError(f"{held.path} holds the training data", hint="give another file to --held")

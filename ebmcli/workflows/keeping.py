@@ -5,14 +5,15 @@ names the new one. A command that is killed in between leaves a file that nothin
 record whose weights are gone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebmcli.checkpoint import bytes_digest, checkpoint_bytes, write_bytes
-from ebmcli.errors import OutputExistsError
-from ebmcli.registry import Editor, Record, checkpoint_file, edit_registry
+from ebmcli.errors import OutputExistsError, RegistryError
+from ebmcli.registry import Editor, Record, checkpoint_file, edit_registry, read_registry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,21 +41,23 @@ def keep_trained(
         OutputError: No permission or no room; registry and files are as they were.
     """
     data = checkpoint_bytes(tensors, header, half=True)
-    with edit_registry(path) as editor:
-        old = editor.registry.section(record.kind).get(record.name)
-        if old is not None and not overwrite:
-            raise OutputExistsError(f"{record.kind} {record.name!r}", hint="add --overwrite")
-        kept = place(editor, replace(record, sha256=bytes_digest(data)))
-        file = editor.registry.file(kept)
-        before = {editor.registry.file(other) for other in editor.registry.records()}
-        write_bytes(file, data)
-        try:
-            editor.put(kept, overwrite=overwrite)
-        except BaseException:
-            if file not in before:
-                file.unlink(missing_ok=True)
-            raise
-        after = {editor.registry.file(other) for other in editor.registry.records()}
+    new: list[Record] = []
+    try:
+        with edit_registry(path) as editor:
+            old = editor.registry.section(record.kind).get(record.name)
+            if old is not None and not overwrite:
+                raise OutputExistsError(f"{record.kind} {record.name!r}", hint="add --overwrite")
+            kept = place(editor, replace(record, sha256=bytes_digest(data)))
+            file = editor.registry.file(kept)
+            before = {editor.registry.file(other) for other in editor.registry.records()}
+            editor.put(kept, overwrite=overwrite)  # first: what is refused writes nothing
+            if not file.exists():
+                new.append(kept)
+            write_bytes(file, data)
+            after = {editor.registry.file(other) for other in editor.registry.records()}
+    except BaseException:  # Ctrl-C too; and registry.yaml is written at the end of the block
+        discard(path, new)
+        raise
     for unnamed in before - after:
         unnamed.unlink(missing_ok=True)
     return kept
@@ -73,3 +76,21 @@ def place(editor: Editor, record: Record) -> Record:
         return usual
     name = f"{record.name}-{record.sha256.removeprefix('sha256:')[:8]}"
     return replace(record, file=checkpoint_file(name, kind=record.kind))
+
+
+def discard(path: Path, new: Iterable[Record]) -> None:
+    """Remove the files that a change of a registry wrote before it failed.
+
+    Ctrl-C can come after registry.yaml was replaced: weights that it names after all stay, and all
+    do where it cannot be read.
+
+    Args:
+        path: The registry.yaml.
+        new: Records whose files were not there before.
+    """
+    with suppress(RegistryError, OSError):  # the failure itself is what is reported
+        registry = read_registry(path)
+        named = {(record.file, record.sha256) for record in registry.records()}
+        for record in new:
+            if (record.file, record.sha256) not in named:
+                registry.file(record).unlink(missing_ok=True)

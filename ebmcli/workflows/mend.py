@@ -7,6 +7,7 @@ The weights of the base stay as they are; the residual lies beside them in the s
 import hashlib
 import json
 import math
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ebmcli.checkpoint import read_header
 from ebmcli.core.base_energy import BaseEnergy, Residual
 from ebmcli.core.images import TrainingImages
 from ebmcli.core.union import UnionEnergy
@@ -94,6 +96,7 @@ class MendPlan:
     request: MendRequest
     registry: Registry
     record: Record
+    header: Mapping[str, Any]  # of its file, for undo
     data: DatasetInfo
     base: BaseEnergy
     device: torch.device
@@ -130,7 +133,13 @@ def plan_mend(request: MendRequest) -> MendPlan:
         hint = f"take the old residual away first: ebm mend-base {request.name} --undo"
         raise UsageError(f"{request.name} has been mended already", hint=hint)
     return MendPlan(
-        request=request, registry=registry, record=record, data=data, base=base, device=device
+        request=request,
+        registry=registry,
+        record=record,
+        header=read_header(registry.file(record)),
+        data=data,
+        base=base,
+        device=device,
     )
 
 
@@ -166,9 +175,7 @@ def mend(plan: MendPlan, pictures: Tensor, *, report: Callable[[StepReport], Non
         base.residual.least.copy_(least_ratio(base, held.take_last(N_REAL)))
         measured = _measured(plan, held) | {"residual": _rows(quality)}
     kept = _keep(plan, measured)
-    for path in plan.folder.glob("*.npy"):
-        path.unlink()
-    plan.folder.rmdir()
+    shutil.rmtree(plan.folder, ignore_errors=True)  # the base is mended, whatever stays there
     return Mended(record=kept, quality=quality, before=plan.record.measured)
 
 
@@ -216,7 +223,10 @@ def least_ratio(base: BaseEnergy, real: TrainingImages) -> Tensor:
 
 
 def undo(path: Path, name: str) -> Record:
-    """Take the residual of a base away: the file is again what it was before.
+    """Take the residual of a base away: the file is again what it was before, to the byte.
+
+    Its header is the one it had then; :func:`mend` puts it into the record. It has the name that
+    the base was trained under, which a renamed base's record no longer has.
 
     Raises:
         UnknownNameError, UsageError: As :func:`check_undo`.
@@ -225,11 +235,13 @@ def undo(path: Path, name: str) -> Record:
     base.residual = None
     provenance = {k: v for k, v in record.provenance.items() if k != "mended"}
     record = replace(record, measured=before["measured"], provenance=provenance)
-    return keep_trained(path, record, base.state_dict(), header(record, base), overwrite=True)
+    return keep_trained(path, record, base.state_dict(), before["header"], overwrite=True)
 
 
 def check_undo(path: Path, name: str) -> tuple[Record, BaseEnergy, dict[str, Any]]:
-    """A mended base, and what its record said before.
+    """A mended base, and what was known before: ``measured``, and the ``header`` of its file.
+
+    Records of older versions do not have that header: it is the present one, without its mark.
 
     Raises:
         UnknownNameError: There is no such base.
@@ -242,7 +254,9 @@ def check_undo(path: Path, name: str) -> tuple[Record, BaseEnergy, dict[str, Any
     if isinstance(base, UnionEnergy) or base.residual is None or before is None:
         hint = "ebm show tells how it was trained"
         raise UsageError(f"{name} has not been mended", hint=hint)
-    return record, base, before
+    present = read_header(registry.file(record))
+    unmarked = {key: value for key, value in present.items() if key != "mended"}
+    return record, base, {"header": unmarked} | before
 
 
 def header(record: Record, base: BaseEnergy) -> dict[str, Any]:
@@ -280,7 +294,11 @@ def _keep(plan: MendPlan, measured: dict[str, Any]) -> Record:
         "samples": request.samples,
         "steps": request.steps,
         "seed": request.seed,
-        "before": {"sha256": record.sha256, "measured": record.measured},
+        "before": {
+            "sha256": record.sha256,
+            "header": dict(plan.header),
+            "measured": record.measured,
+        },
         "created": created(),
         "versions": versions(),
     }

@@ -174,7 +174,10 @@ def refuse_existing(registry: Registry, kind: str, request: TrainRequest) -> Non
     """
     known = registry.bases if kind == "base" else registry.concepts
     if request.name in known and not request.overwrite:
-        hint = f"add --overwrite to replace it, or keep it: ebm rename {request.name} NEW"
+        hint = "give the new one another name"
+        if kind == "concept":
+            hint += f", with --factor {request.factor or request.name}"
+        hint += ", or add --overwrite to replace the old one"
         raise OutputExistsError(f"{kind} {request.name} of {registry.path}", hint=hint)
 
 
@@ -199,7 +202,7 @@ def refuse_judged(registry: Registry, info: DatasetInfo) -> None:
     """Refuse pictures that a judge has learned from: it would judge what it knows."""
     for record in registry.judges.values():
         if known := has_seen(record, info):
-            hint = "render another file with another --seed"
+            hint = "render with another --seed, or import another part by --skip"
             raise UsageError(f"{known}; an energy needs other data", hint=hint)
 
 

@@ -63,7 +63,8 @@ class UnionRequest:
         if not 2 <= self.steps <= 1000:
             raise ConfigError(f"--steps is between 2 and 1,000, got {self.steps}")
         if not 0 <= self.seed <= N_SEEDS - self.n:
-            raise ConfigError(f"seeds are between 0 and 2^32 - 1, got --seed {self.seed}")
+            problem = f"seeds from --seed on are between 0 and 2^32 - 1, {self.n} from {self.seed}"
+            raise ConfigError(f"{problem} are not")
         if self.name in self.parts or self.parts[0] == self.parts[1]:
             problem = "a union joins two bases under a name of its own"
             raise UsageError(problem, hint="ebm union NEW ONE OTHER")
@@ -113,13 +114,7 @@ def unite(request: UnionRequest, path: Path, *, progress: Progress | None = None
     """
     start = time.monotonic()
     registry = read_registry(path)
-    records = [registry.get("base", name) for name in request.parts]
-    if records[0].space != records[1].space:
-        problem = f"{records[0].name} is of {records[0].space}, {records[1].name} of another space"
-        raise UsageError(f"{problem}, {records[1].space}", hint="unite bases of one space")
-    if request.name in registry.bases and not request.overwrite:
-        hint = f"add --overwrite to replace it, or keep it: ebm rename {request.name} NEW"
-        raise OutputExistsError(f"base {request.name} of {path}", hint=hint)
+    records = check_union(request, registry)
     device = resolve_device(request.device)
     parts = [load_base(registry, name, device=device) for name in request.parts]
     levels = log_ratios(parts[0], parts[1], request, device=device, progress=progress)
@@ -139,6 +134,22 @@ def unite(request: UnionRequest, path: Path, *, progress: Progress | None = None
         overwrite=request.overwrite,
     )  # fmt: skip
     return United(record=kept, levels=levels, seconds=seconds)
+
+
+def check_union(request: UnionRequest, registry: Registry) -> list[Record]:
+    """The records of both bases, once nothing speaks against their union.
+
+    Raises:
+        UnknownNameError, UsageError, OutputExistsError: As :func:`unite`.
+    """
+    records = [registry.get("base", name) for name in request.parts]
+    if records[0].space != records[1].space:
+        problem = f"{records[0].name} is of {records[0].space}, {records[1].name} of another space"
+        raise UsageError(f"{problem}, {records[1].space}", hint="unite bases of one space")
+    if request.name in registry.bases and not request.overwrite:
+        hint = "give the union another name, or add --overwrite to replace the old one"
+        raise OutputExistsError(f"base {request.name} of {registry.path}", hint=hint)
+    return records
 
 
 def joined(

@@ -16,7 +16,7 @@ from ebmcli.workflows.formulas import formula_of, space_of
 
 
 def run(path: Path, *words: str) -> Result:
-    return CliRunner().invoke(app, ["explain", *words, "--registry", str(path)])
+    return CliRunner().invoke(app, ["explain", "--registry", str(path), *words])
 
 
 def test_a_formula_in_full(filled: Path) -> None:
@@ -74,6 +74,13 @@ def test_concepts_of_two_spaces_are_refused_with_both_named(filled: Path) -> Non
     assert result.stderr.startswith(
         "error: old is of the space faces-64 and color of scenes-64: one picture cannot show both\n"
     )
+
+
+def test_what_looks_like_an_option_is_answered_with_how_to_negate(filled: Path) -> None:
+    result = run(filled, "-1*old")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[1].startswith("hint: for the opposite of a concept write ~")
+    assert "write ~" in run(filled, "--", "-1*old").stderr
 
 
 def test_an_unknown_concept_has_a_caret_and_a_suggestion(filled: Path) -> None:

@@ -178,7 +178,9 @@ def test_overwrite_replaces_the_output(ebm: Any) -> None:
         (("tall", "--sampler", "euler"), "unknown sampler"),
         (("tall", "--sampler", "smc", "--chains", "1"), "one chain is too few"),
         (("tall", "--chains", "4"), "--chains has no meaning with --sampler auto"),
-        (("tall", "--seed", "-1"), "seeds are between"),
+        (("tall", "--seed", "-1"), "seeds are between 0 and 2^32 - 1, got --seed -1"),
+        (("tall", "--seed", "4294967295"), "got the last one 4294967296"),
+        (("tall", "--noise", "2"), "--noise changes a picture of --from"),
         (("tall", "-n", "many"), "valid integer"),
     ],
 )

@@ -219,6 +219,41 @@ def test_an_archive_brings_the_base_and_equal_bytes(
     assert "has everything" in repeated.stderr
 
 
+@pytest.mark.parametrize("option", [(), ("--overwrite",)])
+def test_import_restores_what_verify_finds_damaged(
+    filled: Path, archive: Path, option: tuple[str, ...]
+) -> None:
+    """As the hint of a changed file says; what is whole is not spoken of."""
+    registry_text, folder = filled.read_bytes(), filled.parent / "checkpoints"
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    (folder / "color.safetensors").unlink()
+    (folder / "base-scenes-64.safetensors").write_bytes(b"short")
+    assert run(filled, "verify").exit_code == 1
+    done = run(filled, "import", str(archive), *option)
+    assert done.exit_code == 0
+    assert done.stderr == (
+        f"restored base scenes-64 in {filled}\nrestored concept color in {filled}\n"
+    )
+    assert filled.read_bytes() == registry_text
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    assert run(filled, "verify").exit_code == 0
+    assert "has everything" in run(filled, "import", str(archive), *option).stderr
+
+
+def test_import_as_json_lists_what_was_added_and_restored(
+    filled: Path, archive: Path, other: Path
+) -> None:
+    def lists(path: Path) -> list[list[str]]:
+        found = json.loads(run(path, "import", str(archive), "--json").stdout)
+        assert found["registry"] == str(path)
+        return [[entry["name"] for entry in found[key]] for key in ("added", "restored")]
+
+    assert lists(other) == [["scenes-64", "color"], []]
+    (other.parent / "checkpoints/color.safetensors").write_bytes(b"short")
+    assert lists(other) == [[], ["color"]]
+    assert lists(other) == [[], []]
+
+
 def test_an_existing_archive_is_not_overwritten_unasked(filled: Path, archive: Path) -> None:
     assert run(filled, "export", "size", "-o", str(archive)).exit_code == 1
     assert run(filled, "export", "size", "-o", str(archive), "--overwrite").exit_code == 0

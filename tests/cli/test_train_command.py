@@ -72,8 +72,10 @@ def test_only_a_command_that_is_right_copies_the_bundled_registry(
     assert run("train", "color", *given, "--base", "nothing") == 2
     assert run("add-concept", "color", *given, "--to", "nothing") == 2
     assert run("union", "both", SPACE, "nothing") == 2
+    assert run("union", SPACE, SPACE, "nothing") == 2
     assert run("mend-base", "nothing", "--data", str(data)) == 2
     assert run("mend-base", SPACE, "--undo") == 2
+    assert run("mend-base", SPACE, "--undo", "--data", str(data)) == 2
     assert run("train-judge", "judge", "--data", "nothing.h5") == 1
     assert run("import", str(data)) == 1
     assert not own.parent.exists()

@@ -68,6 +68,16 @@ def test_celeba_images_may_lie_in_the_folders_of_the_download(celeba: Path, tmp_
     assert import_all("celeba", celeba, tmp_path / "c.h5", size=8, limit=2).n_images == 2
 
 
+def test_celeba_of_another_table_is_another_source(celeba: Path, tmp_path: Path) -> None:
+    whole = import_all("celeba", celeba, tmp_path / "a.h5", size=8).settings
+    first = import_all("celeba", celeba, tmp_path / "b.h5", size=16, limit=2).settings
+    assert first == whole | {"limit": 2}
+    table = celeba / "list_attr_celeba.txt"
+    table.write_text(table.read_text().replace(" 1", "-1", 1))
+    other = import_all("celeba", celeba, tmp_path / "c.h5", size=8).settings
+    assert other["source"] != whole["source"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -247,7 +247,59 @@ def test_a_folder_named_as_a_recipe_is_refused(folder: Path, tmp_path: Path) -> 
         import_all("folder", folder.rename(tmp_path / "Scenes"), tmp_path / "f.h5")
 
 
+def test_another_column_makes_no_other_source_but_another_picture_does(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Also a picture of the same name and size, as uncompressed ones of one shape are."""
+
+    def source(name: str) -> object:
+        found = plan_import("folder", folder, tmp_path / f"{name}.h5", size=8)
+        return found.info.settings["source"]
+
+    before = source("before")
+    rows = [f"{row},{new}" for row, new in zip(TABLE.split(), ("fur", 1, 2, 3), strict=True)]
+    (folder / "labels.csv").write_text("\n".join(rows))
+    assert source("labelled") == before
+    (folder / "sub" / "c.png").rename(folder / "sub" / "d.png")
+    (folder / "labels.csv").write_text(TABLE.replace("c.png", "d.png"))
+    found = {before, source("renamed")}
+    for level in (1, 2):
+        Image.new("RGB", (20, 10), (level,) * 3).save(folder / "a.png", format="BMP")
+        found.add(source(f"level {level}"))
+    assert len(found) == 4
+
+
 # --- all of them
+
+
+def test_parts_and_renamed_copies_of_a_file_have_its_source(
+    shapes3d: Path, dsprites: Path, tmp_path: Path
+) -> None:
+    for kind, path in (("3dshapes", shapes3d), ("dsprites", dsprites)):
+        whole = import_all(kind, path, tmp_path / f"{kind}-whole.h5", size=8).settings
+        copy = tmp_path / f"copy{path.suffix}"
+        copy.write_bytes(path.read_bytes())
+        part = import_all(kind, copy, tmp_path / f"{kind}-part.h5", size=8, limit=5).settings
+        assert part == whole | {"limit": 5}
+        assert whole == {"imported": kind, "source": whole["source"]}
+
+
+def test_files_of_other_content_are_other_sources(
+    dsprites: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of equal size too: the ends count, and nothing between them."""
+    monkeypatch.setattr(importers, "END", 100)
+    before = importers.ends_digest(dsprites)
+    content = bytearray(dsprites.read_bytes())
+    found = []
+    for at in (99, 100, len(content) - 101, len(content) - 100):
+        changed = bytearray(content)
+        changed[at] ^= 1
+        (tmp_path / "changed").write_bytes(changed)
+        found.append(importers.ends_digest(tmp_path / "changed") == before)
+    assert found == [False, True, True, False]
+    (tmp_path / "changed").write_bytes(content[:150] + b"more" + content[150:])
+    assert importers.ends_digest(tmp_path / "changed") != before
 
 
 def test_a_damaged_image_leaves_nothing_behind(
@@ -285,5 +337,5 @@ def test_what_cannot_be_meant_is_refused(shapes3d: Path, tmp_path: Path) -> None
 
 
 def test_the_random_order_is_a_permutation() -> None:
-    assert sorted(chosen_rows(100, None)) == list(range(100))
-    assert (chosen_rows(100, 7) == chosen_rows(100, None)[:7]).all()
+    assert sorted(chosen_rows(100, slice(None))) == list(range(100))
+    assert (chosen_rows(100, slice(3, 7)) == chosen_rows(100, slice(None))[3:7]).all()

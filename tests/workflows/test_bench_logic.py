@@ -237,6 +237,22 @@ def test_mistakes_are_found_before_anything_is_drawn(
         bench_logic(ask(home, tmp_path, resume=True), registry, draw=never, report=quiet)
 
 
+def test_pictures_that_something_was_trained_on_are_refused(
+    home: Path, registry: Registry, tmp_path: Path
+) -> None:
+    """As by ebm eval: the judge's own file, and a longer one that begins with its pictures."""
+    longer = squares_file(tmp_path / "longer.h5", seed=1, n=140)
+    known = {
+        home / "judge.h5": r"judge\.h5 has trained the judge judge-squares; others tell more",
+        longer: r"longer\.h5 begins with the pictures, rendered with seed 1, that have trained",
+    }
+    for data, message in known.items():
+        with pytest.raises(UsageError, match=message) as caught:
+            bench_logic(ask(home, tmp_path / "out", data=data), registry, draw=draw, report=quiet)
+        assert (caught.value.hint or "").startswith(f"import other pictures of {SPACE}")
+        assert not (tmp_path / "out").exists()
+
+
 def test_a_space_without_a_judge_is_refused(tmp_path: Path) -> None:
     registry = read_registry(random_registry(tmp_path / "registry", [COLOR]))
     with pytest.raises(UsageError, match="no judge of squares-16"):

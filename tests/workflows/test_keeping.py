@@ -1,5 +1,6 @@
 """Weights that replace others: the registry never names a file that is not whole."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from ebmcli.checkpoint import file_digest
 from ebmcli.errors import OutputError, OutputExistsError, UsageError
 from ebmcli.registry import Record, read_registry
 from ebmcli.workflows.keeping import keep_trained
+from ebmcli.workflows.registry import rename
 from tests.registry_examples import record as example
 
 HEADER = {"kind": "concept", "space": "scenes-64", "name": "color"}
@@ -76,19 +78,86 @@ def test_a_refused_name_leaves_no_file(path: Path) -> None:
     assert files(path) == ["black_hair.safetensors"]
 
 
-def test_a_registry_that_cannot_be_written_keeps_the_old_weights(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As after kill -9 between the two writes: old record, old file, both whole."""
-    first = keep(path, 1.0)
+@pytest.fixture
+def no_room(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """No room for registry.yaml; for weights there is."""
 
     def full(file: Path, data: bytes) -> None:
         raise OutputError(f"cannot write {file}: no room")
 
-    monkeypatch.setattr(editing, "write_bytes", full)
+    def make() -> None:
+        monkeypatch.setattr(editing, "write_bytes", full)
+
+    return make
+
+
+def content(path: Path) -> dict[str, bytes]:
+    """Every file beside a registry and below, but its lock."""
+    found = [file for file in path.parent.rglob("*") if file.is_file() and ".lock" not in file.name]
+    return {str(file): file.read_bytes() for file in found}
+
+
+def test_a_registry_that_cannot_be_written_keeps_the_old_weights(
+    path: Path, no_room: Callable[[], None]
+) -> None:
+    first = keep(path, 1.0)
+    before = content(path)
+    no_room()
     with pytest.raises(OutputError):
         keep(path, 2.0, overwrite=True)
-    monkeypatch.undo()
-    known = read_registry(path).get("concept", "color")
-    assert known == first
-    assert file_digest(path.parent / known.file) == first.sha256
+    assert content(path) == before
+    assert file_digest(path.parent / first.file) == first.sha256
+
+
+def test_a_registry_that_cannot_be_written_gets_no_new_weights(
+    path: Path, no_room: Callable[[], None]
+) -> None:
+    keep(path, 1.0, name="hue")
+    before = content(path)
+    no_room()
+    with pytest.raises(OutputError):
+        keep(path, 2.0)
+    assert content(path) == before
+
+
+def test_weights_that_are_missing_stay_so_when_the_registry_cannot_be_written(
+    path: Path, no_room: Callable[[], None]
+) -> None:
+    """Others in their place would be taken for damaged ones."""
+    (path.parent / keep(path, 1.0).file).unlink()
+    no_room()
+    with pytest.raises(OutputError):
+        keep(path, 2.0, overwrite=True)
+    assert files(path) == []
+
+
+def test_a_file_that_was_there_is_not_removed_with_the_new_ones(
+    path: Path, no_room: Callable[[], None]
+) -> None:
+    """Its name ends in the digest: a killed command left it, or it belongs to another record."""
+    keep(path, 1.0)
+    second = keep(path, 2.0, overwrite=True)
+    rename(path, "color", "hue")  # the file's name is not the usual one, and stays
+    keep(path, 1.0)
+    before = content(path)
+    with pytest.raises(UsageError, match="belongs to the concept hue"):
+        keep(path, 2.0, overwrite=True)
+    assert content(path) == before
+    assert file_digest(path.parent / second.file) == second.sha256
+
+
+def test_weights_that_are_registered_stay_whatever_comes_after(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C when registry.yaml has been replaced, and its lock is not yet given back."""
+    real = editing.write_bytes
+
+    def interrupted(file: Path, data: bytes) -> None:
+        real(file, data)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(editing, "write_bytes", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        keep(path, 1.0)
+    registry = read_registry(path)
+    assert registry.checked_file(registry.get("concept", "color")).is_file()

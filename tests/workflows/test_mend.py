@@ -24,6 +24,7 @@ from ebmcli.workflows.keeping import keep_trained
 from ebmcli.workflows.loading import load_base
 from ebmcli.workflows.mend import Mended, MendRequest, draw_samples, header, mend, plan_mend, undo
 from ebmcli.workflows.own_samples import CHUNK, SampleRequest, concepts_on, own_samples
+from ebmcli.workflows.registry import rename
 
 N = 64  # samples; the fewest that are allowed
 
@@ -51,6 +52,15 @@ def go(request: MendRequest) -> Mended:
     plan = plan_mend(request)
     pictures = draw_samples(plan, progress=lambda *_: None)
     return mend(plan, pictures, report=lambda _: None)
+
+
+def go_with_noise(request: MendRequest) -> Mended:
+    """Without the wait for samples, where it does not matter what they show."""
+    plan = plan_mend(request)
+    source = torch.Generator().manual_seed(0)
+    noise = torch.randint(256, (N, 16, 16, 3), dtype=torch.uint8, generator=source)
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    return mend(plan, noise, report=lambda _: None)
 
 
 def sampled(data: Path, **changes: Any) -> SampleRequest:
@@ -87,6 +97,52 @@ def test_undo_gives_the_very_file_back(ask: Any, registry: Path) -> None:
     assert replace(after, file="") == replace(before, file="")
     with pytest.raises(UsageError, match="not been mended"):
         undo(registry, SPACE)
+
+
+@pytest.mark.parametrize("renamed", ["before", "between"])
+def test_undo_gives_the_very_file_back_under_another_name(
+    ask: Any, registry: Path, renamed: str
+) -> None:
+    """The header inside the file has the first name; concepts rest on the base as before."""
+    before, name = read_registry(registry).get("base", SPACE), SPACE
+    if renamed == "before":
+        name = rename(registry, name, "plain").name
+    mended = go_with_noise(ask(name=name)).record
+    if renamed == "between":
+        name = rename(registry, name, "plain").name
+    assert mended.sha256 != before.sha256
+    after = undo(registry, name)
+    assert after.sha256 == before.sha256
+    assert replace(after, name=SPACE, file="") == replace(before, file="")
+    known = read_registry(registry)
+    concepts = known.resting_on(name)
+    assert concepts
+    assert not [concept.name for concept in concepts if known.has_other_base(concept)]
+
+
+def test_a_base_that_an_older_version_mended_is_given_back(ask: Any, registry: Path) -> None:
+    """Its record has no header; the file of the mended base has one, with the name of then."""
+    before = read_registry(registry).get("base", SPACE)
+    mended = go_with_noise(ask()).record
+    provenance = {**mended.provenance, "mended": {**mended.provenance["mended"]}}
+    provenance["mended"]["before"] = {"sha256": before.sha256, "measured": before.measured}
+    with edit_registry(registry) as editor:
+        editor.put(replace(mended, provenance=provenance), overwrite=True)
+    after = undo(registry, rename(registry, SPACE, "plain").name)
+    assert after.sha256 == before.sha256
+    assert replace(after, name=SPACE, file="") == replace(before, file="")
+
+
+def test_leftovers_of_a_killed_command_do_not_fail_a_mending(ask: Any, registry: Path) -> None:
+    plan = plan_mend(ask())
+    other = plan.folder.with_name("other")
+    for folder in (plan.folder, other):
+        folder.mkdir(parents=True)
+        (folder / ".00000.npy.1a2b3c4d.partial").write_bytes(b"half")
+    mended = go_with_noise(ask())
+    assert read_registry(registry).get("base", SPACE) == mended.record
+    assert not plan.folder.exists()
+    assert [file.name for file in other.iterdir()] == [".00000.npy.1a2b3c4d.partial"]
 
 
 def test_concepts_rest_on_the_same_base_after_mending_and_after_undoing(

@@ -206,7 +206,7 @@ def test_bases_that_cannot_be_united_are_refused_before_anything_is_drawn(
         (("one", "other"), {"weights": (1.0, 0.0)}, "two positive numbers, got 1,0"),
         (("one", "other"), {"n": 1}, "-n is between 2"),
         (("one", "other"), {"steps": 1}, "--steps is between 2"),
-        (("one", "other"), {"seed": -1}, "seeds are between"),
+        (("one", "other"), {"seed": -1}, "4 from -1 are not"),
         (("one", "other"), {"name": "No"}, "is no name"),
     ],
 )

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from ebmcli.core.base_energy import BaseEnergy
+from ebmcli.core.blanks import blank_some, n_blanks
 from ebmcli.core.concepts import BothConcept, ConditionalConcept, PosteriorConcept
 from ebmcli.core.hues import random_hues
 from ebmcli.core.images import TrainingImages
@@ -41,12 +42,15 @@ class ObjectiveConfig:
     label_dropout: float = 0.15  # share of images trained without label, method conditional
     ratio_weight: float = 0.02  # of the squared gap between both log ratios (nats), method both
     hue_share: float = 0.0  # share of images shown in other colours, labels as they are
+    blank_share: float = 0.0  # share of images replaced by blanks, which show nothing
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_dropout < 1:
             raise ConfigError(f"label_dropout must be in [0, 1), got {self.label_dropout}")
         if not 0 <= self.hue_share <= 1:
             raise ConfigError(f"hue_share must be in [0, 1], got {self.hue_share}")
+        if not 0 <= self.blank_share < 1:
+            raise ConfigError(f"blank_share must be in [0, 1), got {self.blank_share}")
         for name in ("score_weight", "score_batch", "ratio_weight"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
@@ -83,7 +87,8 @@ def posterior_objective(
     """Cross-entropy of log p(k | x, sigma), plus denoising by E0 - log q + log pi.
 
     Cross-entropy makes the posterior right on average; the second term makes its *gradient* right,
-    which is what drawing uses. The base is frozen.
+    which is what drawing uses. The base is frozen. With a ``blank_share`` that much of a batch are
+    blanks, see ``core/blanks.py``, of which it is to say the prior; no object, of a list of them.
 
     Source: Chao et al. (2022), Denoising likelihood score matching, for the second term.
     """
@@ -91,17 +96,32 @@ def posterior_objective(
     def objective(generator: Generator) -> Losses:
         x0, labels = _drawn(images, batch_size, config.hue_share, generator)
         target = cell_weights(concept.factor, labels)
+        if config.blank_share > 0:
+            x0, blank = blank_some(x0, share=config.blank_share, generator=generator)
+            target = torch.where(blank[:, None], nothing(concept), target)
         sigma = spread_noise_levels(batch_size, generator=generator).to(x0.device)
         x = add_noise(x0, sigma, generator=generator)
         entropy = cross_entropy(concept.log_posterior(x, sigma), target).mean()
         losses = {"loss": entropy, "cross_entropy": entropy, "sigma": sigma.max()}
         if base is not None and config.score_weight > 0 and config.score_batch > 0:
             part = slice(0, config.score_batch)
+            if config.blank_share > 0:  # those at the end are images
+                n_blank = n_blanks(batch_size, config.blank_share)
+                part = slice(max(n_blank, batch_size - config.score_batch), None)
             score = _posterior_score_loss(concept, base, x0[part], target[part], generator)
             losses |= {"loss": entropy + config.score_weight * score, "denoising": score}
         return losses
 
     return objective
+
+
+def nothing(concept: PosteriorConcept) -> Tensor:
+    """Cell weights (K,) of a blank: the prior, as nothing speaks for a value; empty cells."""
+    if concept.factor.kind == "objects":
+        empty = torch.zeros(concept.factor.n_groups, concept.factor.n_outcomes)
+        empty[:, 0] = 1
+        return empty.flatten().to(concept.log_prior)
+    return concept.log_prior.exp()
 
 
 def _posterior_score_loss(

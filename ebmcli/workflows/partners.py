@@ -27,6 +27,21 @@ def check_hues(factor: Factor | None, settings: Settings) -> None:
         raise ConfigError(problem, hint="leave --set hue_share out")
 
 
+def check_blanks(method: str, partner: str | None, settings: Settings) -> None:
+    """Refuse blanks where nothing learns a posterior from the labels alone.
+
+    Raises:
+        ConfigError: It is a base or a conditional energy, or to be independent of another concept.
+    """
+    if settings.objective.blank_share == 0:
+        return
+    if method not in ("posterior", "both") or partner is not None:
+        what = "a base" if method == "base" else f"--method {method}"
+        what = "--independent-of" if partner is not None else what
+        problem = f"blank_share teaches a posterior to read nothing, {what} has no use for it"
+        raise ConfigError(problem, hint="leave --set blank_share out")
+
+
 def check_partner(
     registry: Registry, name: str, *, info: DatasetInfo, factor: Factor, settings: Settings
 ) -> Record:

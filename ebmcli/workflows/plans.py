@@ -16,7 +16,7 @@ from ebmcli.registry import Registry, checkpoint_file, read_registry
 from ebmcli.registry.schema import check_name, twin_names
 from ebmcli.workflows.device import resolve_device
 from ebmcli.workflows.origin import has_seen
-from ebmcli.workflows.partners import check_hues, check_partner
+from ebmcli.workflows.partners import check_blanks, check_hues, check_partner
 from ebmcli.workflows.settings import Settings, changed, default_settings
 
 MIN_IMAGES = 100
@@ -132,6 +132,7 @@ def _plan(request: TrainRequest, *, kind: str, method: str) -> Plan:
         hint = "leave it out, or train a base or by --method conditional"
         raise ConfigError("a posterior has no decoder: it draws nothing by itself", hint=hint)
     check_hues(factor, settings)
+    check_blanks(method, request.independent_of, settings)
     if request.independent_of is not None and factor is not None:
         _check_independence(request, registry, info, factor, settings)
     if request.steps is not None:

@@ -1,13 +1,17 @@
 """Objectives: the right weights get gradients, and the losses are those of the formulas."""
 
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
+from several import OBJECT
 from squares import COLOR, gaussian, random_base, random_concept, squares
 from torch import Generator, Tensor, nn
 
 from ebmcli.core.base_energy import BaseEnergy
+from ebmcli.core.blanks import blank_some
 from ebmcli.core.concepts import BothConcept, ConditionalConcept, PosteriorConcept
 from ebmcli.core.images import TrainingImages, to_intensity
 from ebmcli.core.objective import (
@@ -21,9 +25,11 @@ from ebmcli.errors import ConfigError
 from ebmcli.training.gradients import Objective
 from ebmcli.training.objectives import (
     ObjectiveConfig,
+    _posterior_score_loss,
     base_objective,
     both_objective,
     conditional_objective,
+    nothing,
     posterior_objective,
     residual_objective,
     spread_noise_levels,
@@ -121,6 +127,34 @@ def test_the_gap_does_not_pull_the_posterior() -> None:
         assert first is not None
         assert second is not None
         assert torch.equal(first, second)
+
+
+def test_of_blanks_a_posterior_is_to_say_its_prior() -> None:
+    """By hand from the same draws: two blanks of eight, and the score of the others alone."""
+    concept, base, data = posterior(), random_base(), squares(COLOR)
+    config = replace(CONFIG, blank_share=0.25, score_batch=8)
+    objective = posterior_objective(concept, data, batch_size=8, config=config, base=base)
+    losses = objective(seeded())
+
+    generator = seeded()
+    x0, labels = data.draw(8, generator=generator)
+    x0, blank = blank_some(x0, share=0.25, generator=generator)
+    assert blank.tolist() == [True] * 2 + [False] * 6
+    sigma = spread_noise_levels(8, generator=generator)
+    log_q = concept.log_posterior(add_noise(x0, sigma, generator=generator), sigma)
+    of_blanks = -(log_q[:2] * concept.log_prior.exp()).sum(1)
+    of_images = -log_q[torch.arange(2, 8), labels[2:]]
+    entropy = torch.cat([of_blanks, of_images]).mean()
+    assert losses["cross_entropy"].item() == pytest.approx(entropy.item(), rel=1e-5)
+    score = _posterior_score_loss(concept, base, x0[2:], cell_weights(COLOR, labels[2:]), generator)
+    assert losses["denoising"].item() == pytest.approx(score.item(), rel=1e-5)
+
+
+def test_the_blank_of_a_list_of_objects_has_none() -> None:
+    concept = SimpleNamespace(factor=OBJECT, log_prior=torch.zeros(OBJECT.n_cells))
+    empty = nothing(concept).view(OBJECT.n_groups, OBJECT.n_outcomes)
+    assert empty[:, 0].tolist() == [1.0] * OBJECT.n_groups
+    assert empty.sum() == OBJECT.n_groups
 
 
 def test_the_losses_of_a_posterior_are_those_computed_by_hand() -> None:

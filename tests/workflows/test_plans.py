@@ -235,6 +235,19 @@ def test_a_base_resumes_by_its_own_command(ask: Any) -> None:
         ),
         ({"factor": "color", "assignments": ("hue_share=1",)}, ConfigError, "color wrong", "out"),
         ({"assignments": ("hue_share=2",)}, ConfigError, r"must be in \[0, 1\]", ""),
+        ({"assignments": ("blank_share=1",)}, ConfigError, r"must be in \[0, 1\)", ""),
+        (
+            {"method": "conditional", "assignments": ("blank_share=0.1",)},
+            ConfigError,
+            "--method conditional has no use for it",
+            "leave --set blank_share out",
+        ),
+        (
+            {"independent_of": "color", "assignments": ("blank_share=0.1",)},
+            ConfigError,
+            "--independent-of has no use for it",
+            "leave --set blank_share out",
+        ),
         (
             {"factor": "position", "independent_of": "color"},
             UsageError,

@@ -118,9 +118,9 @@ def posterior_objective(
 def nothing(concept: PosteriorConcept) -> Tensor:
     """Cell weights (K,) of a blank: the prior, as nothing speaks for a value; empty cells."""
     if concept.factor.kind == "objects":
-        empty = torch.zeros(concept.factor.n_groups, concept.factor.n_outcomes)
-        empty[:, 0] = 1
-        return empty.flatten().to(concept.log_prior)
+        empty = concept.log_prior.new_zeros(concept.factor.n_groups, concept.factor.n_outcomes)
+        empty[:, 0].fill_(1.0)  # a number set by index would be a tensor of the CPU
+        return empty.flatten()
     return concept.log_prior.exp()
 
 

@@ -42,6 +42,7 @@ PLACE = Factor(name="position", kind="position", low=-1.0, high=1.0)
 SIZE = Factor(name="size", kind="scalar", low=0.2, high=0.6)
 THINGS = Factor(name="object", kind="objects", parts=(COLOR, PLACE), most=2)
 WITH_SCORE = ObjectiveConfig(score_batch=2, hue_share=0.5)
+WITH_BLANKS = ObjectiveConfig(score_batch=2, blank_share=0.3)
 WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "lift_fresh", "unique", "equal")
 
 
@@ -125,11 +126,12 @@ def test_a_base_trains_without_waiting(hue_share):
     check(base_objective(base_of(), images_of(), batch_size=4, hue_share=hue_share))
 
 
+@pytest.mark.parametrize("config", [WITH_SCORE, WITH_BLANKS], ids=["hues", "blanks"])
 @pytest.mark.parametrize("factor", [COLOR, PLACE, SIZE, THINGS], ids=lambda f: f.name)
-def test_a_posterior_trains_without_waiting(factor):
+def test_a_posterior_trains_without_waiting(factor, config):
     check(
         posterior_objective(
-            concept_of("posterior", factor), images_of(factor), batch_size=4, config=WITH_SCORE,
+            concept_of("posterior", factor), images_of(factor), batch_size=4, config=config,
             base=base_of(mended=True).requires_grad_(False),
         )
     )  # fmt: skip

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ebmcli.checkpoint import write_bytes
 from ebmcli.errors import OutputExistsError, UsageError
-from ebmcli.registry.document import Document
 from ebmcli.registry.lock import locked
 from ebmcli.registry.records import (
     SECTION,
@@ -19,11 +19,14 @@ from ebmcli.registry.records import (
 )
 from ebmcli.registry.schema import check_file, check_name, twin_names
 
+if TYPE_CHECKING:
+    from ebmcli.registry.document import Document
+
 
 class Editor:
     """Changes to a registry inside :func:`edit_registry`; ``registry`` is the state so far."""
 
-    def __init__(self, registry: Registry, document: Document) -> None:
+    def __init__(self, registry: Registry, document: "Document") -> None:
         self.registry = registry
         self._document = document
         self.changed = False

@@ -5,14 +5,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ebmcli.checkpoint import check_digest, file_digest
 from ebmcli.core.factors import Factor
 from ebmcli.errors import RegistryError, UnknownNameError, UsageError
-from ebmcli.registry.document import Document
 from ebmcli.registry.reading import plain_tree
 from ebmcli.registry.schema import Entry, Sections, validate
+
+if TYPE_CHECKING:
+    from ebmcli.registry.document import Document
 
 Kind = Literal["base", "concept", "judge"]
 SECTION: dict[Kind, str] = {"base": "bases", "concept": "concepts", "judge": "judges"}
@@ -185,7 +187,7 @@ def read_registry(path: Path) -> Registry:
     return parse_document(text, path)[0]
 
 
-def read_document(path: Path) -> tuple[Registry, Document]:
+def read_document(path: Path) -> tuple[Registry, "Document"]:
     """A registry and the text it was read from; see :func:`read_registry`."""
     return parse_document(_text_of(path), path)
 
@@ -200,12 +202,14 @@ def _text_of(path: Path) -> str:
         raise RegistryError(f"{path}: cannot be read: {reason}", hint=CHOOSE) from error
 
 
-def parse_document(text: str, path: Path) -> tuple[Registry, Document]:
+def parse_document(text: str, path: Path) -> tuple[Registry, "Document"]:
     """Check a text and build the registry it describes.
 
     Raises:
         RegistryError: Not YAML, invalid (with its line) or of a newer schema.
     """
+    from ebmcli.registry.document import Document  # ruamel is slow to load, and seldom needed
+
     document = Document(text, path=path)
     sections = validate(document.plain, path=path, line_of=document.line_of)
     return _registry(sections, path), document

@@ -43,6 +43,10 @@ def blank_some(x: Tensor, *, share: float, generator: Generator) -> tuple[Tensor
     place = generator.device
     members = torch.randint(len(x), (n, N_MEDIAN), generator=generator, device=place)
     empty = x[members.to(x.device)].median(1).values
-    shift = (x[:n] - empty).flatten(2).median(2).values
-    blanks = (empty + shift[:, :, None, None]).clamp(-1, 1)
-    return torch.cat([blanks, x[n:]]), blank
+    return torch.cat([in_the_light_of(x[:n], empty).clamp(-1, 1), x[n:]]), blank
+
+
+def in_the_light_of(x: Tensor, empty: Tensor) -> Tensor:
+    """Empty pictures (B, 3, S, S), shifted by the median difference of each channel from x."""
+    shift = (x - empty).flatten(2).median(2).values
+    return empty + shift[:, :, None, None]

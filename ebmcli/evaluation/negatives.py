@@ -1,6 +1,7 @@
 """Pictures without a recognisable object or face, made from pictures that have one.
 
-The judge learns from them what "absent" looks like; no energy model has a part in them. Notation:
+The judge learns from them what "absent" looks like; no energy model has a part in them, though a
+posterior trained with ``blank_share`` sees emptied pictures of its own data. Notation:
 x clean pictures (B, 3, S, S) in [-1, 1]. Every space gets four kinds, in equal shares with those
 of the next paragraph:
 
@@ -24,9 +25,9 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from ebmcli.core.blanks import N_MEDIAN, in_the_light_of
 from ebmcli.core.factors import Factor
 
-N_MEDIAN = 31  # pictures in a median; chosen: large objects cover a pixel in a third of them
 N_TILES = 8  # tiles per side of a shuffled picture, each smaller than an object
 MUCH = 0.5  # of the half range of a position, or of the named factors
 FADED = 0.15  # largest weight of an object that is still hard to see
@@ -136,8 +137,7 @@ def empty_floors(images: Tensor, n: int, *, generator: Generator) -> Tensor:
 def emptied(x: Tensor, floors: Tensor, *, generator: Generator) -> Tensor:
     """A random floor for every picture, shifted to the median colour difference from it."""
     floor = floors[torch.randint(len(floors), (len(x),), generator=generator)]
-    shift = (x - floor).flatten(2).median(2).values
-    return floor + shift[:, :, None, None]
+    return in_the_light_of(x, floor)
 
 
 def faded(x: Tensor, floors: Tensor, *, generator: Generator) -> Tensor:

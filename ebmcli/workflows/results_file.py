@@ -77,7 +77,7 @@ def nothing_left_by_failure(path: Path | None) -> Iterator[None]:
     """
     try:
         yield
-    except Exception:  # whatever it was, it goes on up; Ctrl-C is none and leaves the file
+    except Exception:  # raised again below: whatever failed, the file goes; Ctrl-C is none of these
         with suppress(OSError, ValueError, KeyError, TypeError):
             if path is not None and not json.loads(path.read_text(encoding="utf-8"))["rows"]:
                 path.unlink()

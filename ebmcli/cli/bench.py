@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ebmcli.cli.typed import typed_command
+from ebmcli.cli.typed import listed, typed_command
 
 app = typer.Typer(help="Longer measurements, each with a page.", rich_markup_mode=None)
 
@@ -27,10 +27,10 @@ def logic(
     ] = None,
     seed: Annotated[int, typer.Option(help="The first seed, also of the formulas.")] = 0,
     rules: Annotated[
-        str | None, typer.Option(help="Rules to compare, as exact,paper; all without.")
+        list[str] | None, typer.Option(help="Rules to compare, as exact,paper; all without.")
     ] = None,
     rows: Annotated[
-        str | None, typer.Option(help="Kinds of formulas, as and-2,not; all without.")
+        list[str] | None, typer.Option(help="Kinds of formulas, as and-2,not; all without.")
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="So few pictures that ten minutes are enough.")
@@ -80,9 +80,10 @@ def logic(
         attempts=attempts, device=device,
     )  # fmt: skip
     request = BenchRequest(
-        sampling=sampling, space=space, n=n, seeds=seeds, seed=seed, rules=_names(rules, LOGICS),
-        rows=_names(rows, ROWS), quick=quick, data=data, folder=out, resume=resume,
-        overwrite=overwrite, command=typed_command(),
+        sampling=sampling, space=space, n=n, seeds=seeds, seed=seed, quick=quick, data=data,
+        rules=LOGICS if rules is None else listed(rules),
+        rows=ROWS if rows is None else listed(rows),
+        folder=out, resume=resume, overwrite=overwrite, command=typed_command(),
     )  # fmt: skip
     note_resumption(resume, out / FILES[0])
     with progress("lines") as report:
@@ -105,10 +106,3 @@ def show(document: dict[str, Any], folder: Path) -> None:
     table("aims", ["aim", "asked", "measured", ""], aim_rows(document))
     message("right: share +- standard error over seeds")
     message(f"page: {folder / 'logic.md'}, pictures: {folder / 'logic.png'}")
-
-
-def _names(text: str | None, known: tuple[str, ...]) -> tuple[str, ...]:
-    """Names between commas, each once; all where none are given."""
-    if text is None:
-        return known
-    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))

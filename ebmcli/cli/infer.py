@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ebmcli.cli.typed import listed
 from ebmcli.errors import EbmError, UsageError
 
 NO_IMAGE_HINT = "give PNG, JPEG or WebP files, folders of them, or a dataset file (.h5)"
@@ -25,8 +26,9 @@ def infer(
         typer.Argument(metavar="[FILES]...", help="Images too, as the shell expands *.png."),
     ] = None,
     concepts: Annotated[
-        str, typer.Option(help="Concepts to read, such as color,position; all by default.")
-    ] = "",
+        list[str] | None,
+        typer.Option(help="Concepts to read, such as color,position; all by default."),
+    ] = None,
     space: Annotated[
         str | None, typer.Option(help="Space of the concepts, such as scenes-64.")
     ] = None,
@@ -64,7 +66,7 @@ def infer(
     if target is not None:
         readings.check_free(target, overwrite=overwrite)
     known = read_registry(find_registry(registry))
-    asked = [name.strip() for name in concepts.split(",") if name.strip()]
+    asked = list(listed(concepts))
     given = [*(images or []), *(more or [])]
     if not given:
         raise UsageError("no images", hint="ebm infer --images FOLDER, FILE or DATASET.h5")

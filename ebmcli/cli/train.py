@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ebmcli.cli import completion
-from ebmcli.cli.typed import typed_command
+from ebmcli.cli.typed import listed, typed_command
 
 Name = Annotated[str, typer.Argument(help="Name in the registry.", show_default=False)]
 Data = Annotated[Path, typer.Option(help="Dataset file of ebm render-dataset or import-dataset.")]
@@ -120,7 +120,9 @@ def train_base(
 def add_concept(
     name: Name,
     data: Data,
-    to: Annotated[str, typer.Option(help="Frozen concepts it will work with: color,position.")],
+    to: Annotated[
+        list[str], typer.Option(help="Frozen concepts it will work with: color,position.")
+    ],
     factor: FactorName = None,
     method: Method = "posterior",
     base: BaseName = None,
@@ -152,11 +154,10 @@ def add_concept(
         precision=precision,
         seed=seed, resume=resume, overwrite=overwrite, restart=restart,
     )  # fmt: skip
-    others = tuple(part.strip() for part in to.split(",") if part.strip())
+    others = listed(to)
     for other in others:
         read_registry(request.registry).get("concept", other)
-    plan_concept(request)
-    request = _own(request)
+    request = _own(plan_concept(request))
     with _training_progress(f"train {name}") as report:
         added = add(request, others=others, report=report)
     if as_json:
@@ -175,11 +176,19 @@ def _request(name: str, data: Path, registry: Path | None, **options: Any) -> An
     return TrainRequest(name=name, data=data, registry=path, command=typed_command(), **options)
 
 
-def _own(request: Any) -> Any:
-    """The request on a registry that may be changed: the bundled one is copied by what is right."""
-    from ebmcli.registry import writable_registry
+def _own(plan: Any) -> Any:
+    """The request of a plan on a registry that may be changed.
 
-    return replace(request, registry=writable_registry(request.registry))
+    The bundled one is copied, but not before everything that could be refused has been tried.
+    """
+    from ebmcli.registry import writable_registry
+    from ebmcli.registry.places import BUNDLED
+    from ebmcli.workflows.prepare import rehearse
+
+    path = plan.request.registry
+    if path.resolve() == BUNDLED:
+        rehearse(plan)
+    return replace(plan.request, registry=writable_registry(path))
 
 
 def _run(request: Any, *, kind: str, dry_run: bool, as_json: bool) -> None:
@@ -194,7 +203,7 @@ def _run(request: Any, *, kind: str, dry_run: bool, as_json: bool) -> None:
         rehearse(plan)
         print_json(plan.to_dict())
         return
-    own = _own(request)
+    own = _own(plan)
     if own != request:
         plan = planned(own)
     if plan.resting:

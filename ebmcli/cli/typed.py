@@ -3,6 +3,7 @@
 import re
 import shlex
 import sys
+from collections.abc import Iterable
 
 _WITH_REGISTRY = re.compile(  # the commands that take --registry
     r"\bebm (?:add-concept|bench|calibrate|demo|eval|explain|export|generate|import|infer|list|"
@@ -31,3 +32,9 @@ def with_registry(hint: str) -> str:
     if not typed or "--registry" in hint or not _WITH_REGISTRY.search(hint):
         return hint
     return f"{hint} (with {typed})"
+
+
+def listed(texts: Iterable[str] | None) -> tuple[str, ...]:
+    """Names between commas, of an option that may be repeated; each once, as first given."""
+    names = (name.strip() for text in texts or () for name in text.split(","))
+    return tuple(dict.fromkeys(name for name in names if name))

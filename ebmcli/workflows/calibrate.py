@@ -15,7 +15,7 @@ from ebmcli.core.concepts import ConditionalConcept
 from ebmcli.core.factors import Factor
 from ebmcli.core.images import TrainingImages
 from ebmcli.core.temperature import Temperatures
-from ebmcli.datasets.hdf5 import DatasetInfo, read_images, read_info, read_labels
+from ebmcli.datasets.hdf5 import DatasetInfo, read_images, read_info, read_labels, verify_digest
 from ebmcli.datasets.recipes import RECIPES
 from ebmcli.errors import ConfigError, DigestError, UsageError
 from ebmcli.evaluation.calibration import SIGMAS, Level, fit_level
@@ -182,7 +182,12 @@ def affordable(concept: Concept, n: int) -> int:
 def labelled_images(
     info: DatasetInfo, factor: Factor, n: int, *, device: torch.device
 ) -> TrainingImages:
-    """The first n pictures of a dataset with the labels of one factor."""
+    """The first n pictures of a dataset with the labels of one factor.
+
+    Raises:
+        DigestError: The content of the file is not what was written.
+    """
+    verify_digest(info.path)
     images = torch.from_numpy(read_images(info.path, 0, n))
     labels = torch.from_numpy(read_labels(info.path, factor.name, 0, n))
     return TrainingImages(images, labels, device=device)

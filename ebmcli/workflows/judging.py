@@ -12,7 +12,7 @@ from torch import Tensor
 from ebmcli.checkpoint import read_checkpoint
 from ebmcli.core.factors import Factor
 from ebmcli.core.images import to_intensity
-from ebmcli.datasets.hdf5 import DatasetInfo, read_images, read_info, read_labels
+from ebmcli.datasets.hdf5 import DatasetInfo, read_images, read_info, read_labels, verify_digest
 from ebmcli.errors import FileFormatError, UsageError
 from ebmcli.evaluation.judge import Judge, JudgeConfig, Readings
 from ebmcli.registry import Record, Registry
@@ -39,7 +39,12 @@ class Labelled:
 
 
 def load_labelled(info: DatasetInfo, n: int | None = None) -> Labelled:
-    """All pictures of a dataset file, or its first n, with their labels."""
+    """All pictures of a dataset file, or its first n, with their labels.
+
+    Raises:
+        DigestError: The content is not what was written: labels may have been edited.
+    """
+    verify_digest(info.path)
     stop = info.n_images if n is None else min(n, info.n_images)
     labels = {
         name: torch.from_numpy(read_labels(info.path, name, 0, stop)) for name in info.factors

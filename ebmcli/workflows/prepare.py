@@ -13,7 +13,7 @@ from torch import nn
 from ebmcli.core.factors import Factor
 from ebmcli.core.images import TrainingImages
 from ebmcli.core.union import Base
-from ebmcli.datasets.hdf5 import DatasetInfo, read_images, read_labels
+from ebmcli.datasets.hdf5 import DatasetInfo, read_images, read_labels, verify_digest
 from ebmcli.errors import ConfigError, OutputError
 from ebmcli.registry import Registry, read_registry
 from ebmcli.registry.lock import refuse_locked
@@ -54,7 +54,7 @@ def prepare(plan: Plan) -> Prepared:
         ConfigError: Settings, start or resumed run do not fit.
         OutputExistsError: There is an unfinished run, and it is neither resumed nor dropped.
         OutputError: The folder of the run cannot be written.
-        FileFormatError: Data, base or checkpoint are damaged.
+        FileFormatError, DigestError: Data, base or checkpoint are damaged.
     """
     request, registry = plan.request, read_registry(plan.request.registry)
     resumed = None
@@ -112,7 +112,12 @@ def _refuse_unwritable(plan: Plan) -> None:
 def load_images(
     info: DatasetInfo, factor: Factor | None, *, device: torch.device
 ) -> tuple[TrainingImages, TrainingImages]:
-    """The images to train on, and the last twentieth (64 to 2,000), which is held out."""
+    """The images to train on, and the last twentieth (64 to 2,000), which is held out.
+
+    Raises:
+        DigestError: The content is not what was written, and a record would name other pictures.
+    """
+    verify_digest(info.path)
     images = torch.from_numpy(read_images(info.path, 0, info.n_images))
     labels = None
     if factor is not None:

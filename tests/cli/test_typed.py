@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import ebmcli.cli
-from ebmcli.cli.typed import typed_command, typed_registry, with_registry
+from ebmcli.cli.typed import listed, typed_command, typed_registry, with_registry
 
 
 def test_a_shell_reads_back_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,3 +50,13 @@ def test_without_a_registry_hints_stay_as_they_are(monkeypatch: pytest.MonkeyPat
     for words in (["generate", "old"], ["generate", "old", "--registry"]):
         monkeypatch.setattr(sys, "argv", ["ebm", *words])
         assert with_registry("ebm list shows them") == "ebm list shows them"
+
+
+@pytest.mark.parametrize(
+    ("texts", "names"),
+    [(None, ()), ([], ()), (["a, b,,a"], ("a", "b")), (["b", "a,b", " c "], ("b", "a", "c"))],
+)
+def test_an_option_takes_names_between_commas_and_again(
+    texts: list[str] | None, names: tuple[str, ...]
+) -> None:
+    assert listed(texts) == names

@@ -39,6 +39,12 @@ def generate(
     logic: Annotated[
         str, typer.Option(help="exact, or another's rules: paper, dng, ... (docs/logic.md).")
     ] = "exact",
+    branches: Annotated[
+        str | None,
+        typer.Option(
+            help="prior: each picture is given one way to be true, by chance; free: none is."
+        ),
+    ] = None,
     attempts: Annotated[
         int, typer.Option(help="Draws per picture while the model finds it wrong.")
     ] = 3,
@@ -94,6 +100,7 @@ def generate(
         chains=chains,
         strength=strength,
         logic=logic,
+        branches=branches,
         attempts=attempts,
         batch_size=batch_size,
         device=device,
@@ -129,6 +136,7 @@ def generate(
                 "least": round(drawn.acceptance, 4),
                 "kept": drawn.kept,
                 "attempts": drawn.attempts,
+                "branches": drawn.branches,
                 "accepted_at_first": round(drawn.first_accepted, 4),
                 "seconds": round(drawn.seconds, 2),
                 "energy_calls": drawn.n_energy_calls,

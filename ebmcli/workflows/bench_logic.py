@@ -199,7 +199,10 @@ def _opened(work: _Work) -> Document:
 def _finished(document: Document, line: Line, groups: list[Group], registry: Registry) -> bool:
     """Is there a row of this line, of these formulas, with the weights that are registered now?"""
     return any(
-        _is_of(row, line) and same_plan(row, groups) and is_current(row["digests"], registry)
+        _is_of(row, line)
+        and row.get("by_branch", False) == line.by_branch  # absent in rows of older versions
+        and same_plan(row, groups)
+        and is_current(row["digests"], registry)
         for row in document["rows"]
     )
 
@@ -210,7 +213,8 @@ def _with(rows: list[Row], row: Row, line: Line) -> list[Row]:
 
 
 def _is_of(row: Row, line: Line) -> bool:
-    return all(row[key] == value for key, value in asdict(line).items())
+    """Are they the same line, however it was drawn?"""
+    return all(row[key] == value for key, value in asdict(line).items() if key != "by_branch")
 
 
 def _write_pages(work: _Work, document: Document) -> None:

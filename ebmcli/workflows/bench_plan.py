@@ -49,6 +49,7 @@ class Line:
     sampler: str = "auto"
     corrector_steps: int | None = None  # Langevin steps per noise level; None: the sampler's own
     attempts: int = 1
+    by_branch: bool = False  # every picture has a branch of its formula, by its prior
 
     @property
     def title(self) -> str:
@@ -125,7 +126,8 @@ class BenchRequest:
 def plan_lines(request: BenchRequest, factors: Mapping[str, Factor]) -> list[Line]:
     """All lines: every rule for every row, our default beside them, then the Metropolis tests.
 
-    The rules are compared at one attempt, so that all take the same number of energy calls.
+    The rules are compared at one attempt, so that all take the same number of energy calls, and as
+    energies of whole formulas: only our default gives every picture a branch of its own.
 
     Raises:
         UsageError: None of the rows can be asked of these concepts.
@@ -140,7 +142,10 @@ def plan_lines(request: BenchRequest, factors: Mapping[str, Factor]) -> list[Lin
         for rule in request.rules:
             lines.append(Line(part="rules", row=row, rule=rule, corrector_steps=steps))
         if OURS in request.rules and attempts > 1:
-            ours = Line(part="rules", row=row, rule=OURS, corrector_steps=steps, attempts=attempts)
+            ours = Line(
+                part="rules", row=row, rule=OURS, corrector_steps=steps, attempts=attempts,
+                by_branch=True,
+            )  # fmt: skip
             lines.append(ours)
     return lines + _metropolis_lines(request, [row for row in rows if row in NESTED])
 
@@ -186,6 +191,7 @@ def sampling_of(line: Line, sampling: GenerateRequest) -> GenerateRequest:
         sampler=line.sampler,
         corrector_steps=line.corrector_steps,
         attempts=line.attempts,
+        branches=None if line.by_branch else "free",
     )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ebmcli.core.concepts import ConditionalConcept, TrainedConcept
 from ebmcli.core.energy import NoisyEnergy
-from ebmcli.core.expression import Literal, Value, literals
+from ebmcli.core.expression import Literal, Value, concept_names, literals
 from ebmcli.core.factors import Factor, point_membership
 from ebmcli.core.fields import (
     appearance_of,
@@ -22,6 +22,7 @@ from ebmcli.core.fields import (
 from ebmcli.core.images import TrainingImages
 from ebmcli.core.logic import Formula
 from ebmcli.evaluation.held_out import batches
+from ebmcli.registry import Registry
 
 READ_SIGMAS = (0.1, 0.3, 0.5)  # intensity; measured on 96 first draws of a shape: of those kept at
 # 0.1 alone 87 % are right, of those kept at all three 90 %, errors 3.5 points; 98 % of real pass
@@ -95,6 +96,15 @@ def acceptance(formula: Formula, least: Mapping[str, Least]) -> float:
         _least_of(own, least.get(name), floor=floors[name]) for name, own in asked.items()
     )
     return max(FLOOR * 0.5 ** sum(_n_points(own) for own in asked.values()), product)
+
+
+def known_least(registry: Registry, formula: Formula) -> dict[str, Least]:
+    """What real pictures reach, of the concepts of a formula of which it was measured."""
+    found = {}
+    for name in concept_names(formula.expression):
+        record = registry.get("concept", name)  # a calibrated posterior was measured again
+        found[name] = record.calibration.get("least", record.measured.get("least"))
+    return {name: least for name, least in found.items() if least is not None}
 
 
 def _least_of(own: Sequence[Literal], known: Least | None, *, floor: float) -> float:

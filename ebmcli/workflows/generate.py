@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ebmcli.core.concepts import ConditionalConcept
-from ebmcli.core.expression import concept_names
 from ebmcli.core.images import to_bytes, to_intensity
 from ebmcli.core.logic import Formula
 from ebmcli.core.replay import replayed
@@ -22,6 +21,7 @@ from ebmcli.core.samplers import SeededNoise, noise_levels, reject
 from ebmcli.errors import ConfigError, DivergedError, UnknownNameError
 from ebmcli.imaging import read_image
 from ebmcli.registry import Registry
+from ebmcli.workflows.branching import WITH_BRANCHES, Branching, branching_of, check_branches
 from ebmcli.workflows.chains import (
     N_CHAINS,
     N_CORRECTOR,
@@ -35,7 +35,7 @@ from ebmcli.workflows.chains import (
 )
 from ebmcli.workflows.device import resolve_device
 from ebmcli.workflows.energies import LOGICS, WITHOUT_STRENGTH, Composed, base_alone, compose
-from ebmcli.workflows.finished import READ_SIGMAS, Least, acceptance, mean_reading
+from ebmcli.workflows.finished import READ_SIGMAS, acceptance, known_least, mean_reading
 from ebmcli.workflows.formulas import formula_of
 from ebmcli.workflows.tracing import Trace
 
@@ -68,6 +68,7 @@ class GenerateRequest:
     chains: int | None = None  # per picture; None: the sampler's own
     strength: float | None = None  # weight of guidance; None: DEFAULT_STRENGTH, 1 for rejection
     logic: str = "exact"
+    branches: str | None = None  # of BRANCHES; None: prior, where the way of drawing has branches
     attempts: int = 3  # draws per picture, while the model itself thinks it is wrong
     batch_size: int = 16
     device: str = "auto"
@@ -94,6 +95,7 @@ class GenerateRequest:
             logic=self.logic,
             edits=self.start_image is not None,
         )
+        check_branches(self.branches, possible=self._has_branches)
         if self.base is not None:
             self._check_base_alone()
         if self.strength is not None and self.logic in WITHOUT_STRENGTH:
@@ -120,6 +122,16 @@ class GenerateRequest:
         for option in (name for name, given in asked.items() if given):
             hint = "leave it out: nothing is asked for"
             raise ConfigError(f"{option} has no meaning with --base", hint=hint)
+
+    @property
+    def _has_branches(self) -> bool:
+        plain = self.base is None and self.start_image is None and self.logic == "exact"
+        return plain and self.sampler in WITH_BRANCHES
+
+    @property
+    def by_branch(self) -> bool:
+        """Is every picture given a branch of the formula, by its prior?"""
+        return self._has_branches and self.branches != "free"
 
     @property
     def title(self) -> str:
@@ -165,6 +177,7 @@ class Drawn:
     frames: list[NDArray[np.uint8]] = field(default_factory=list)  # (N, S, S, 3) per level
     trace: list[dict[str, Any]] = field(default_factory=list)  # one row per level
     diagnostics: dict[str, Any] = field(default_factory=dict)  # of Trace.summary
+    branches: list[str] = field(default_factory=list)  # that pictures were given, if there are any
     notes: list[str] = field(default_factory=list)  # what the user should know, one line each
 
 
@@ -189,8 +202,9 @@ def draw_pictures(
         composed = compose(
             registry, formula, logic=request.logic, strength=request.power, device=device
         )
-    accept = acceptance(formula, _least(registry, formula)) if formula else 0.0
-    work = _Work(request, composed, device, accept=accept, progress=progress)
+    accept = acceptance(formula, known_least(registry, formula)) if formula else 0.0
+    branching = branching_of(formula, composed, asked=request.by_branch, strength=request.power)
+    work = _Work(request, composed, device, accept=accept, branching=branching, progress=progress)
     seeds = [request.seed + i for i in range(request.n)]
     best = work.draw(seeds, attempt=0)
     first = float(best.kept.float().mean())
@@ -219,17 +233,12 @@ def draw_pictures(
         frames=[to_bytes(frame).numpy() for frame in best.frames],
         trace=work.trace.rows() if request.keep_frames else [],
         diagnostics=work.trace.summary(),
-        notes=_rejected(best, request, formula, composed) if formula else [],
+        branches=branching.texts(seeds) if branching else [],
+        notes=[
+            *([branching.note(seeds)] if branching else []),
+            *(_rejected(best, request, formula, composed) if formula else []),
+        ],
     )
-
-
-def _least(registry: Registry, formula: Formula) -> dict[str, Least]:
-    """What real pictures reach, of the concepts of which it was measured."""
-    found = {}
-    for name in concept_names(formula.expression):
-        record = registry.get("concept", name)  # a calibrated posterior was measured again
-        found[name] = record.calibration.get("least", record.measured.get("least"))
-    return {name: least for name, least in found.items() if least is not None}
 
 
 def _rejected(
@@ -260,11 +269,14 @@ class _Work:
         device: torch.device,
         *,
         accept: float,
+        branching: Branching | None,
         progress: Progress | None,
     ) -> None:
-        self.request, self.device = request, device
+        self.request, self.device, self.branching = request, device, branching
         self.composed = replace(
-            composed, energy=replayed(composed.energy), base=replayed(composed.base)
+            composed,
+            energy=branching.energy if branching else replayed(composed.energy),
+            base=replayed(composed.base),
         )
         self.accept, self.progress = accept, progress
         self.trace = Trace(self._log_probability if request.keep_frames else None)
@@ -302,6 +314,8 @@ class _Work:
         size = self.composed.size
         own = [(seed + attempt * ATTEMPT_STRIDE) % N_SEEDS for seed in seeds]
         noise = SeededNoise(own, (3, size, size), chains=self.request.n_chains)
+        if self.branching:
+            self.branching.settle(seeds, n_chains=self.request.n_chains, device=self.device)
         x = self._start(noise)
         chain = run_chains(
             self.composed,

@@ -121,10 +121,12 @@ def metadata(drawn: Drawn, request: GenerateRequest, index: int | None = None) -
     chosen = range(len(drawn.seeds)) if index is None else [index]
     settings = asdict(request)
     settings["start_image"] = request.start_image.name if request.start_image else None
+    branches = [drawn.branches[i] for i in chosen] if drawn.branches else []
     return {
         "ebm:expression": request.expression,
         "ebm:seeds": json.dumps([drawn.seeds[i] for i in chosen]),
         "ebm:probabilities": json.dumps([round(float(drawn.probabilities[i]), 4) for i in chosen]),
+        **({"ebm:branches": json.dumps(branches)} if branches else {}),
         "ebm:settings": json.dumps(settings, sort_keys=True),
         "ebm:digests": json.dumps(drawn.digests, sort_keys=True),
         "ebm:version": ebmcli.__version__,

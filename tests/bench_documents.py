@@ -29,7 +29,8 @@ def line(row: str, rule: str, right: list[int | None], **more: Any) -> Row:
     reasons = {"no density": n_refused} if n_refused else {}
     plain: Row = {
         "part": "rules", "row": row, "rule": rule, "sampler": "auto", "corrector_steps": None,
-        "attempts": 1, "strength": 4.0, "n": 10 * len(drawn), "unwanted": None, "prior": 0.25,
+        "attempts": 1, "by_branch": False, "strength": 4.0, "n": 10 * len(drawn),
+        "unwanted": None, "prior": 0.25,
         "accuracy": estimate(mean) if drawn else None,
         "absent": estimate(0.0) if drawn else None,
         "refused": {

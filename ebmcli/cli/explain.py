@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from ebmcli.workflows.explain import Explanation
 
 
+SHOWN = 4  # branches that a line names
+
+
 def explain(
     expression: Annotated[str, typer.Argument(help='A formula: "color=red and not size>0.4".')],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
@@ -43,6 +46,8 @@ def _lines(explanation: "Explanation") -> Iterator[str]:
     yield f"means      {explanation.rewritten}"
     yield f"space      {explanation.space}"
     yield f"by chance  {_percent(explanation.probability)} of pictures, if every value is as likely"
+    if explanation.n_branches > 1:
+        yield f"branches   {_branches(explanation)}"
     yield " ".join(["command    ebm generate", explanation.shell, typed_registry()]).rstrip()
     for concept in explanation.concepts:
         missing = "" if concept.present else ", FILE MISSING: ebm verify"
@@ -57,6 +62,13 @@ def _lines(explanation: "Explanation") -> Iterator[str]:
         yield ""
     for note in explanation.notes:
         yield f"note: {note}"
+
+
+def _branches(explanation: "Explanation") -> str:
+    """The likely ones with their shares: how often a drawn picture is given each."""
+    parts = [f"{text} {_percent(share)}" for text, share in explanation.branches.items()]
+    rest = explanation.n_branches - len(parts[:SHOWN])
+    return ", ".join([*parts[:SHOWN], f"{rest} more"] if rest else parts[:SHOWN])
 
 
 def _cells(number: float) -> str:

@@ -19,16 +19,14 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from ebmcli.core.composition import Posterior, event_log_probs
 from ebmcli.core.diagram import FALSE, TRUE
-from ebmcli.core.energy import NoisyEnergy
 from ebmcli.core.fields import FieldTable
 from ebmcli.core.logic import Formula, Table
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SHOWN = 4  # branches that a line of text names
 
@@ -120,8 +118,10 @@ class Branches:
             _statement(self.formula.tables[name], rows) for name, rows in branch.rows.items()
         )
 
-    def masks(self, branches: Sequence[Branch]) -> dict[str, Tensor]:
+    def masks(self, branches: Sequence[Branch]) -> "dict[str, Tensor]":
         """For every concept which rows the branch of a picture allows: (B, T) bool."""
+        import torch
+
         found = {}
         for name, table in self.formula.tables.items():
             mask = torch.zeros(len(branches), table.n_rows, dtype=torch.bool)
@@ -129,38 +129,6 @@ class Branches:
                 mask[i, list(branch.rows.get(name, range(table.n_rows)))] = True
             found[name] = mask
         return found
-
-
-def branch_energy(
-    base: NoisyEnergy,
-    formula: Formula,
-    concepts: Mapping[str, Posterior],
-    masks: Mapping[str, Tensor],
-    *,
-    strength: float = 1.0,
-) -> NoisyEnergy:
-    """The energy of pictures of which each has a branch of its own.
-
-        E(x, sigma) = E0(x, sigma) - strength * log P(b | x, sigma)
-
-    Args:
-        base: E0, from (B, C, H, W) and (B,) to (B,).
-        formula: The formula whose branches they are.
-        concepts: The trained concepts by name.
-        masks: For every concept of the formula the rows allowed, (B, T); see ``Branches.masks``.
-        strength: Power of P(b | x).
-    """
-
-    def energy(x: Tensor, sigma: Tensor) -> Tensor:
-        found = base(x, sigma)
-        for name, table in formula.tables.items():
-            concept, mask = concepts[name], masks[name]
-            events = event_log_probs(table, concept.log_posterior(x, sigma), concept.log_prior)
-            allowed = torch.logsumexp(events.masked_fill(~mask, -torch.inf), dim=1)
-            found = found - strength * torch.where(mask.all(1), 0.0, allowed)
-        return found
-
-    return energy
 
 
 def tally(texts: Sequence[str]) -> str:
@@ -185,13 +153,15 @@ def _groups(table: Table, children: Sequence[int]) -> list[tuple[int, tuple[int,
 def _statement(table: Table, rows: Sequence[int]) -> str:
     """What the rows of one concept have in common, as statements joined by ``&``.
 
-    What follows from those that are true is left out: ``color=red``, and not ``~color=blue``.
+    What follows from the others is left out: of ``color=red & ~color=blue`` the second.
     """
-    truths = [table.truths[row] for row in rows]
     columns = range(len(table.literals))
-    true = [i for i in columns if all(truth[i] for truth in truths)]
-    like = [truth for truth in table.truths if all(truth[i] for i in true)]
-    false = [i for i in columns if not any(truth[i] for truth in truths)]
-    false = [i for i in false if any(truth[i] for truth in like)]
-    parts = [str(table.literals[i]) for i in true] + [f"~{table.literals[i]}" for i in false]
+    found = [{table.truths[row][i] for row in rows} for i in columns]
+    kept = {i: values.pop() for i, values in enumerate(found) if len(values) == 1}
+    for i in sorted(kept, key=lambda i: kept[i]):  # what is not so goes first
+        rest = {j: value for j, value in kept.items() if j != i}
+        like = (truth for truth in table.truths if all(truth[j] == v for j, v in rest.items()))
+        if all(truth[i] == kept[i] for truth in like):
+            kept = rest
+    parts = [f"{'' if value else '~'}{table.literals[i]}" for i, value in kept.items()]
     return " & ".join(parts) or f"any {table.concept}"

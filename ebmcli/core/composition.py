@@ -4,7 +4,8 @@ Notation: x noisy images (B, C, H, W), sigma (B,) their noise level, E0 the ener
 q_k(x, sigma) the posterior of a concept over the K cells of its factor, pi_k its prior, P(f | x)
 the probability of formula f. Energies in nats, (B,). Two meanings of a formula:
 
-- exact (:func:`exact_energy`): E_f = E0 - log P(f | x), from ``logic.Formula``.
+- exact (:func:`exact_energy`): E_f = E0 - log P(f | x), from ``logic.Formula``; or of one of its
+  branches for every image (:func:`branch_energy`).
 - the paper's (:func:`paper_energy`): AND adds energies, OR mixes densities, NOT inverts one.
 
 [P19] is Du, Li and Mordatch, Compositional Visual Generation and Inference with Energy Based
@@ -108,6 +109,38 @@ def exact_energy(
 
     def energy(x: Tensor, sigma: Tensor) -> Tensor:
         return base(x, sigma) - strength * log_probability(formula, concepts, x, sigma)
+
+    return energy
+
+
+def branch_energy(
+    base: NoisyEnergy,
+    formula: Formula,
+    concepts: Mapping[str, Posterior],
+    masks: Mapping[str, Tensor],
+    *,
+    strength: float = 1.0,
+) -> NoisyEnergy:
+    """The energy of pictures of which each has a branch of its own.
+
+        E(x, sigma) = E0(x, sigma) - strength * log P(b | x, sigma)
+
+    Args:
+        base: E0, from (B, C, H, W) and (B,) to (B,).
+        formula: The formula whose branches they are.
+        concepts: The trained concepts by name.
+        masks: For every concept of f the rows allowed, (B, T) bool; see ``branches.Branches``.
+        strength: Power of P(b | x).
+    """
+
+    def energy(x: Tensor, sigma: Tensor) -> Tensor:
+        found = base(x, sigma)
+        for name, table in formula.tables.items():
+            concept, mask = concepts[name], masks[name]
+            events = event_log_probs(table, concept.log_posterior(x, sigma), concept.log_prior)
+            allowed = torch.logsumexp(events.masked_fill(~mask, -torch.inf), dim=1)
+            found = found - strength * torch.where(mask.all(1), 0.0, allowed)
+        return found
 
     return energy
 

@@ -29,7 +29,8 @@ class Lead:
 
 def line_of(row: Row) -> Line:
     """The line a row was made of."""
-    return Line(**{key: row[key] for key in Line.__dataclass_fields__})
+    keys = [key for key in Line.__dataclass_fields__ if key in row]  # older rows lack the last
+    return Line(**{key: row[key] for key in keys})
 
 
 def rows_of(document: Document, row: str, *, attempts: int = 1) -> dict[str, Row]:

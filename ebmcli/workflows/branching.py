@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
-from ebmcli.core.branches import Branch, Branches, branch_energy, tally
-from ebmcli.core.composition import Posterior
+from ebmcli.core.branches import Branch, Branches, tally
+from ebmcli.core.composition import Posterior, branch_energy
 from ebmcli.core.logic import Formula
 from ebmcli.core.replay import replayed
 from ebmcli.errors import ConfigError, UnknownNameError

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ebmcli.core.branches import Branches
 from ebmcli.core.expression import (
     And,
     Expression,
@@ -24,6 +25,7 @@ from ebmcli.core.logic import Formula, Table
 from ebmcli.registry import Registry
 from ebmcli.workflows.formulas import formula_of
 
+MAX_LISTED = 64  # branches; chosen
 _WORDS = {Not: "not", And: "and", Or: "or", Implies: "implies"}
 
 
@@ -64,6 +66,8 @@ class Explanation:
     concepts: tuple[Concerned, ...]
     probability: float  # of the formula, if all values are equally likely and independent
     n_decisions: int  # nodes of the decision diagram
+    n_branches: int  # ways to be true that exclude each other, see ``core.branches``
+    branches: dict[str, float]  # their shares, likely ones first; empty of more than MAX_LISTED
     notes: tuple[str, ...]
 
 
@@ -78,6 +82,7 @@ def explain(registry: Registry, source: str) -> Explanation:
     uniform = {
         name: [math.log(q) for q in chance(table.factor)] for name, table in formula.tables.items()
     }
+    branches = Branches(formula, uniform)
     return Explanation(
         source=source,
         tree=tuple(tree_lines(expression)),
@@ -88,8 +93,18 @@ def explain(registry: Registry, source: str) -> Explanation:
         concepts=tuple(_concerned(registry, table) for table in formula.tables.values()),
         probability=math.exp(formula.log_prior(uniform)),
         n_decisions=len(formula.nodes),
+        n_branches=branches.n_branches,
+        branches=_listed(branches),
         notes=tuple(_notes(expression, formula)),
     )
+
+
+def _listed(branches: Branches) -> dict[str, float]:
+    """The branches as text with their shares."""
+    if branches.n_branches > MAX_LISTED:
+        return {}
+    found = {branches.text(branch): share for branch, share in branches.shares()}
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
 def tree_lines(expression: Expression) -> Iterator[str]:

@@ -58,6 +58,18 @@ def test_the_probability_by_chance_is_that_of_independent_uniform_values(filled:
     assert explain(registry, "color=red | color=blue").probability == pytest.approx(2 / 3)
 
 
+def test_branches_are_shown_where_there_is_a_choice(filled: Path) -> None:
+    def line(formula: str) -> list[str]:
+        lines = run(filled, formula).stdout.splitlines()
+        return [text for text in lines if text.startswith("branches")]
+
+    assert explain(read_registry(filled), "color=red | size<0.3").n_branches == 2
+    assert line("size<0.3 & ~color=blue") == []
+    assert line("color=red | size<0.3") == ["branches   color=red 50 %, ~color=red & size<0.3 50 %"]
+    many = " & ".join(f"(size<{0.2 + i / 1000} | color=red)" for i in range(1, 9))
+    assert line(many)[0].endswith(" more")
+
+
 def test_a_concept_that_does_not_matter_is_named(filled: Path) -> None:
     explanation = explain(read_registry(filled), "color=red | color=red & size>0.3")
     assert explanation.notes == ("size does not matter: the formula means the same without it",)

@@ -38,7 +38,10 @@ def test_all_rules_of_the_program_are_compared_with_one_attempt() -> None:
         single = [line.rule for line in compared if line.row == row and line.attempts == 1]
         assert single == list(LOGICS)
         beside = [line for line in compared if line.row == row and line.attempts > 1]
-        assert [(line.rule, line.attempts) for line in beside] == [("exact", 3)]
+        assert [(line.rule, line.attempts, line.by_branch) for line in beside] == [
+            ("exact", 3, True)
+        ]
+    assert not any(line.by_branch for line in lines if line.attempts == 1)
 
 
 def test_one_attempt_asked_for_leaves_the_line_beside_out() -> None:
@@ -120,6 +123,9 @@ def test_a_line_is_drawn_as_it_says() -> None:
     assert (found.sampler, found.corrector_steps, found.attempts, found.steps) == (
         SAMPLERS[-1], 7, 1, 9,
     )  # fmt: skip
+    assert found.branches == "free"  # an energy of the whole formula, as the other rules have
+    ours = Line(part="rules", row="implies", rule="exact", attempts=3, by_branch=True)
+    assert sampling_of(ours, GenerateRequest(expression="")).branches is None
 
 
 @pytest.mark.parametrize("n", [2, 7, 31, 100])

@@ -65,8 +65,8 @@ def _lines(explanation: "Explanation") -> Iterator[str]:
 
 
 def _branches(explanation: "Explanation") -> str:
-    """The likely ones with their shares: how often a drawn picture is given each."""
-    parts = [f"{text} {_percent(share)}" for text, share in explanation.branches.items()]
+    """The likely ones with their shares by chance, as the line above."""
+    parts = [f"{text} {_percent(share)}" for text, share in explanation.branches]
     rest = explanation.n_branches - len(parts[:SHOWN])
     return ", ".join([*parts[:SHOWN], f"{rest} more"] if rest else parts[:SHOWN])
 

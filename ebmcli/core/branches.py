@@ -2,15 +2,15 @@
 
 Notation as in ``logic``: f formula, t_c the joint outcome (row) of all statements on concept c. A
 branch b is a path of the decision diagram of f that ends in TRUE: it fixes the rows of the concepts
-it meets and says nothing of the others. Branches exclude each other and cover f, so that
+it meets and says nothing of the others. Branches exclude each other and cover f. If concepts are
+independent before any image is seen,
 
     p(x | f) = sum_b P(b | f) p(x | b),        P(b | f) = prod_c pi_c(b) / P(f)
     P(b | x) = prod_c sum_{t in b_c} P(t | x)
 
-and a picture may be given its branch first, by its prior, and be drawn from p(x | b) then. With
-p(x) P(f | x)^s, s > 1, the branch whose pictures are recognised sooner gets more than its share;
-drawn this way every branch has its own at any s. A formula with one branch, as every plain AND, is
-drawn as before.
+and a picture may be given its branch first, by its prior, and be drawn from p(x | b) then. A chain
+annealed through p(x) P(f | x, sigma)^s, s > 1, gives more than its share to the branch that is
+recognised sooner, from more noise. A formula with one branch, as every plain AND, has no choice.
 
 Source: ancestral sampling over the paths of a decision diagram (Bryant, 1986).
 """
@@ -28,6 +28,7 @@ from ebmcli.core.logic import Formula, Table
 if TYPE_CHECKING:
     from torch import Tensor
 
+HARDLY = 1e-9  # of a cell: a bound at its edge, but for rounding
 SHOWN = 4  # branches that a line of text names
 
 
@@ -41,9 +42,13 @@ class Branch:
 class Branches:
     """The branches of a formula and their shares.
 
-    Statements on one concept exclude each other, and each of their rows is a branch. Statements
-    about objects do not: ``object(color=red) | object(color=blue)`` is one branch, since the rows
-    of a picture with one of them would forbid the other.
+    Outcomes of one concept that lead to the same are branches of their own where they have nothing
+    in common, as two colors or two places far apart. Places that overlap are one branch, and so are
+    ranges that touch. Statements about objects do not exclude each other at all:
+    ``object(color=red) | object(color=blue)`` is one branch.
+
+    Concepts are decided in the order in which the formula names them: ``old | male`` has the
+    branches ``old`` and ``~old & male``, ``male | old`` others with the same sum.
 
     Args:
         formula: A compiled formula.
@@ -140,28 +145,61 @@ def tally(texts: Sequence[str]) -> str:
 
 
 def _groups(table: Table, children: Sequence[int]) -> list[tuple[int, tuple[int, ...]]]:
-    """Children other than FALSE with the rows that lead there, which are one choice."""
-    leading = [(child, row) for row, child in enumerate(children) if child != FALSE]
-    if not isinstance(table, FieldTable):
-        return [(child, (row,)) for child, row in leading]
-    return [
-        (child, tuple(row for other, row in leading if other == child))
-        for child in dict.fromkeys(child for child, _ in leading)
-    ]
+    """Children other than FALSE with the rows that lead there and are one choice."""
+    groups: list[tuple[int, tuple[int, ...]]] = []
+    for row, child in enumerate(children):
+        if child == FALSE:
+            continue
+        same = [g for g in groups if g[0] == child and any(_touch(table, row, r) for r in g[1])]
+        merged = sorted([row, *(r for _, rows in same for r in rows)])
+        groups = [g for g in groups if g not in same] + [(child, tuple(merged))]
+    return sorted(groups, key=lambda group: group[1])
+
+
+def _touch(table: Table, one: int, other: int) -> bool:
+    """Have two outcomes a cell in common, or neighbouring ones of a number?"""
+    if isinstance(table, FieldTable):
+        return True
+    here, there = (
+        {k for k, a in enumerate(table.membership[r]) if a > HARDLY} for r in (one, other)
+    )
+    if table.factor.kind == "scalar":
+        here = {k + step for k in here for step in (-1, 0, 1)}
+    return not here.isdisjoint(there)
 
 
 def _statement(table: Table, rows: Sequence[int]) -> str:
-    """What the rows of one concept have in common, as statements joined by ``&``.
+    """Some outcomes of a concept in words: statements joined by ``&``, or several such by ``|``."""
+    common = _common(table, rows)
+    like = [r for r, truth in enumerate(table.truths) if all(truth[i] == v for i, v in common)]
+    parts = [_literal(table, i, value) for i, value in _needed(table, common)]
+    missing = [row for row in like if row not in rows]
+    if len(missing) == 1:
+        free = [i for i in range(len(table.literals)) if i not in dict(common)]
+        parts.append(
+            f"({' | '.join(_literal(table, i, not table.truths[missing[0]][i]) for i in free)})"
+        )
+    elif missing:
+        parts = [f"({' | '.join(_statement(table, [row]) for row in rows)})"]
+    return " & ".join(parts)
 
-    What follows from the others is left out: of ``color=red & ~color=blue`` the second.
-    """
-    columns = range(len(table.literals))
-    found = [{table.truths[row][i] for row in rows} for i in columns]
-    kept = {i: values.pop() for i, values in enumerate(found) if len(values) == 1}
-    for i in sorted(kept, key=lambda i: kept[i]):  # what is not so goes first
-        rest = {j: value for j, value in kept.items() if j != i}
-        like = (truth for truth in table.truths if all(truth[j] == v for j, v in rest.items()))
-        if all(truth[i] == kept[i] for truth in like):
+
+def _common(table: Table, rows: Sequence[int]) -> list[tuple[int, bool]]:
+    """The literals on which some rows agree, with their truth."""
+    found = [{table.truths[row][i] for row in rows} for i in range(len(table.literals))]
+    return [(i, values.pop()) for i, values in enumerate(found) if len(values) == 1]
+
+
+def _needed(table: Table, common: list[tuple[int, bool]]) -> list[tuple[int, bool]]:
+    """Without what follows from the others: of ``color=red & ~color=blue`` the second."""
+    kept = list(common)
+    for item in sorted(common, key=lambda item: item[1]):  # what is not so goes first
+        rest = [other for other in kept if other != item]
+        like = (truth for truth in table.truths if all(truth[i] == value for i, value in rest))
+        if all(truth[item[0]] == item[1] for truth in like):
             kept = rest
-    parts = [f"{'' if value else '~'}{table.literals[i]}" for i, value in kept.items()]
-    return " & ".join(parts) or f"any {table.concept}"
+    return kept
+
+
+def _literal(table: Table, index: int, value: bool) -> str:
+    return f"{'' if value else '~'}{table.literals[index]}"

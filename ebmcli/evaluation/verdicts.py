@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ebmcli.core.expression import And, Expression, Not, spell
 from ebmcli.core.factors import Factor
-from ebmcli.evaluation.branches import alternatives
+from ebmcli.evaluation.alternatives import alternatives
 from ebmcli.evaluation.formulas import OR_ROWS
 from ebmcli.evaluation.judge import Readings
 from ebmcli.evaluation.truth import PRESENT, holds
@@ -25,7 +25,7 @@ class Verdict:
     right: Tensor
     absent: Tensor  # no object
     unwanted: Tensor | None = None  # row "not": what the formula negates is there all the same
-    branches: dict[str, Tensor]  # rows of "or": truth of every branch, by its text
+    alternatives: dict[str, Tensor]  # rows of "or": truth of each, by its text
 
 
 def verdict(row: str, expression: Expression, readings: Readings) -> Verdict:
@@ -36,9 +36,9 @@ def verdict(row: str, expression: Expression, readings: Readings) -> Verdict:
         right=holds(expression, readings) & present,
         absent=~present,
         unwanted=None if negated is None else holds(negated, readings) & present,
-        branches={
-            spell(branch): holds(branch, readings) & present
-            for branch in (alternatives(expression) if row in OR_ROWS else [])
+        alternatives={
+            spell(one): holds(one, readings) & present
+            for one in (alternatives(expression) if row in OR_ROWS else [])
         },
     )
 

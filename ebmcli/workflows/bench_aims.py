@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ebmcli.evaluation.formulas import NESTED, OR_ROWS
-from ebmcli.workflows.bench_compare import best_other, measured_rows, rows_of
+from ebmcli.workflows.bench_compare import COMPARED, Way, best_other, measured_rows, rows_of
 from ebmcli.workflows.bench_plan import OURS
 
 RIGHT = {  # share of right pictures, at least
@@ -16,7 +16,7 @@ RIGHT = {  # share of right pictures, at least
     "implies": 0.97,
     **dict.fromkeys(NESTED, 0.95),
 }
-BRANCH_GAP = 0.10  # distance of a branch's share from the prior's, at most
+BRANCH_GAP = 0.10  # distance of an alternative's share from the prior's, at most
 UNWANTED = 0.02  # share of pictures that show what was negated, at most
 LEAD = 0.05  # of exact before the best other rule on nested formulas, at least
 
@@ -40,13 +40,13 @@ class Aim:
         return "met" if met else "missed"
 
 
-def aims(document: dict[str, Any], *, attempts: int) -> Iterator[Aim]:
-    """Every aim of the rows that were measured, for our rule at a number of attempts.
+def aims(document: dict[str, Any], *, way: Way = COMPARED) -> Iterator[Aim]:
+    """Every aim of the rows that were measured, for our rule drawn in one way.
 
-    The lead before other rules is taken at one attempt only: at more, energy calls differ.
+    The lead before other rules is taken as they are compared only: else energy calls differ.
     """
     for row in measured_rows(document, (*RIGHT, "not")):
-        found = rows_of(document, row, attempts=attempts).get(OURS, {})
+        found = rows_of(document, row, way=way).get(OURS, {})
         if row in RIGHT:
             mean, error = mean_and_error(found.get("accuracy"))
             yield Aim(
@@ -55,7 +55,7 @@ def aims(document: dict[str, Any], *, attempts: int) -> Iterator[Aim]:
         if row in OR_ROWS:
             branches = found.get("branches") or {}
             yield Aim(
-                text=f"`{row}`: largest distance of a branch from its share",
+                text=f"`{row}`: largest distance of an alternative from its share",
                 limit=BRANCH_GAP,
                 at_least=False,
                 value=branches.get("largest_gap"),
@@ -66,7 +66,7 @@ def aims(document: dict[str, Any], *, attempts: int) -> Iterator[Aim]:
             text = "`not`: the unwanted value is there"
             yield Aim(text=text, limit=UNWANTED, at_least=False, value=mean, error=error)
     nested = measured_rows(document, NESTED)
-    if attempts == 1 and nested:
+    if way == COMPARED and nested:
         best = best_other(document, nested)
         rival = f" ({best.rule})" if best else ""
         yield Aim(

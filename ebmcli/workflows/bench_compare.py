@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ebmcli.evaluation.metrics import standard_error
-from ebmcli.workflows.bench_plan import OURS, Line
+from ebmcli.workflows.bench_plan import BRANCHING, OURS, Line
 
 Row = dict[str, Any]
 Document = dict[str, Any]
@@ -29,16 +29,49 @@ class Lead:
 
 def line_of(row: Row) -> Line:
     """The line a row was made of."""
-    keys = [key for key in Line.__dataclass_fields__ if key in row]  # older rows lack the last
-    return Line(**{key: row[key] for key in keys})
+    keys = [key for key in Line.__dataclass_fields__ if key != "by_branch"]
+    return Line(**{key: row[key] for key in keys}, by_branch=way_of(row).by_branch)
 
 
-def rows_of(document: Document, row: str, *, attempts: int = 1) -> dict[str, Row]:
+@dataclass(frozen=True, kw_only=True, order=True)
+class Way:
+    """How a line of the comparison of rules was drawn."""
+
+    attempts: int = 1
+    by_branch: bool = False
+
+    @property
+    def title(self) -> str:
+        """A few words."""
+        times = f"{self.attempts} attempt{'s' * (self.attempts > 1)}"
+        return f"by branch, {times}" if self.by_branch else times
+
+
+COMPARED = Way()  # the same number of energy calls and one energy for the whole formula
+
+
+def way_of(row: Row) -> Way:
+    """How a row was drawn.
+
+    Older ones do not say: what was drawn several times was our default, in which a formula with one
+    branch is drawn as it is now.
+    """
+    older = row["attempts"] > 1 and row["row"] not in BRANCHING
+    return Way(attempts=row["attempts"], by_branch=row.get("by_branch", older))
+
+
+def ways_of(document: Document) -> list[Way]:
+    """The ways in which our rule was drawn, that of the comparison first."""
+    rows = [row for row in document["rows"] if (row["part"], row["rule"]) == ("rules", OURS)]
+    return sorted({way_of(row) for row in rows} | {COMPARED})
+
+
+def rows_of(document: Document, row: str, *, way: Way = COMPARED) -> dict[str, Row]:
     """The rows of one kind of formulas by rule, of the comparison of rules."""
     return {
         found["rule"]: found
         for found in document["rows"]
-        if (found["part"], found["row"], found["attempts"]) == ("rules", row, attempts)
+        if (found["part"], found["row"]) == ("rules", row) and way_of(found) == way
     }
 
 

@@ -5,7 +5,7 @@ Every finished line is written to ``logic.json`` at once, so that a long benchma
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from ebmcli.errors import InterruptedRun, OutputExistsError, UsageError
 from ebmcli.evaluation.formulas import why_not
 from ebmcli.evaluation.judge import Judge
 from ebmcli.registry import Registry
+from ebmcli.workflows.bench_compare import line_of
 from ebmcli.workflows.bench_page import logic_page
 from ebmcli.workflows.bench_plan import BenchRequest, Group, Line, plan_groups, plan_lines
 from ebmcli.workflows.bench_row import Bench, Draw, Row, Sample, same_plan
@@ -199,10 +200,7 @@ def _opened(work: _Work) -> Document:
 def _finished(document: Document, line: Line, groups: list[Group], registry: Registry) -> bool:
     """Is there a row of this line, of these formulas, with the weights that are registered now?"""
     return any(
-        _is_of(row, line)
-        and row.get("by_branch", False) == line.by_branch  # absent in rows of older versions
-        and same_plan(row, groups)
-        and is_current(row["digests"], registry)
+        _is_of(row, line) and same_plan(row, groups) and is_current(row["digests"], registry)
         for row in document["rows"]
     )
 
@@ -213,8 +211,7 @@ def _with(rows: list[Row], row: Row, line: Line) -> list[Row]:
 
 
 def _is_of(row: Row, line: Line) -> bool:
-    """Are they the same line, however it was drawn?"""
-    return all(row[key] == value for key, value in asdict(line).items() if key != "by_branch")
+    return line_of(row) == line
 
 
 def _write_pages(work: _Work, document: Document) -> None:

@@ -8,12 +8,15 @@ from ebmcli.evaluation.formulas import LEAST_PRIOR, MOST_PRIOR, NESTED, OR_ROWS,
 from ebmcli.evaluation.truth import POSITION_TOLERANCE
 from ebmcli.workflows.bench_aims import Aim, aims, mean_and_error
 from ebmcli.workflows.bench_compare import (
+    COMPARED,
     lead,
     leads,
     measured_rows,
     metropolis_rows,
     rows_of,
     rules_of,
+    way_of,
+    ways_of,
 )
 from ebmcli.workflows.bench_plan import METROPOLIS, OURS, PLAIN
 
@@ -62,13 +65,13 @@ def _head(document: Document) -> str:
             "the judge sees an object; mean over seeds ± standard error. A place is right within "
             f"{POSITION_TOLERANCE:g} per coordinate. *Refused*: the rule has no energy for the "
             "formula; *right* counts the others only. *Energy calls* are those of one picture "
-            "through all noise levels: at one attempt they are the same for all rules. Our "
-            "default has lines of its own and no part in the comparison: it gives every picture "
-            "one branch of its formula, by the prior of the branches, and draws it again while the "
-            "model itself finds it wrong. *FID* is on the judge's own features against "
+            "through all noise levels: at one attempt they are the same for all rules. Lines "
+            "*by branch* have no part in the comparison: every picture is given one way for its "
+            "formula to be true, by its prior; by default it is also drawn again while the model "
+            "itself finds it wrong. *FID* is on the judge's own features against "
             "renders of the same formulas, and compares with nothing outside this page. The "
             "*ceiling* is the judge's own accuracy on those renders. *Largest gap*: of all "
-            "branches of an `or`, how far the share of right pictures is from that under "
+            "alternatives of an `or`, how far the share of right pictures is from that under "
             "the prior of the concepts at strength 1, ± the noise of counting so few pictures.",
             "",
             f"```sh\n{document['command']}\n```",
@@ -84,8 +87,9 @@ def _head(document: Document) -> str:
 
 def _aims(document: Document) -> str:
     """Aims, for our rule: as compared, and as it is by default."""
-    found = [list(aims(document, attempts=n)) for n in _attempts(document)]
-    heads = [f"{OURS}, {_times(n)}" for n in _attempts(document)]
+    ways = ways_of(document)
+    found = [list(aims(document, way=way)) for way in ways]
+    heads = [f"{OURS}, {way.title}" for way in ways]
     lines = ["## Aims", "", "Chosen before anything was measured; judged by the mean.", ""]
     lines += [
         f"| aim | | {' | | '.join(heads)} | |",
@@ -96,12 +100,6 @@ def _aims(document: Document) -> str:
         cells = [f"{_aim_value(a)} | {a.verdict}" if a else " | " for a in same]
         lines.append(f"| {aim.text} | {_asked(aim)} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
-
-
-def _attempts(document: Document) -> list[int]:
-    """The numbers of attempts of our rule, one first."""
-    rows = document["rows"]
-    return sorted({row["attempts"] for row in rows if row["part"] == "rules"} | {1})
 
 
 def _matrix(document: Document) -> str:
@@ -131,12 +129,12 @@ def _leads(document: Document) -> Iterator[str]:
 
 def _kind(document: Document, row: str) -> str:
     """One kind of formula: what was asked, and a line per rule."""
-    found = [rows_of(document, row, attempts=n) for n in _attempts(document)]
+    found = [rows_of(document, row, way=way) for way in ways_of(document)]
     rows = [column[rule] for rule in rules_of(document) for column in found if rule in column]
     extra = {"not": ["unwanted"]}.get(row, ["largest gap"] if row in OR_ROWS else [])
     formulas = list(dict.fromkeys(group["formula"] for group in rows[0]["groups"]))
     shown = ", ".join(f"`{formula}`" for formula in formulas[:N_EXAMPLES])
-    heads = ["rule", "attempts", "strength", "pictures", "right", *extra, "refused", "no object"]
+    heads = ["rule", "drawn", "strength", "pictures", "right", *extra, "refused", "no object"]
     heads += ["FID", "energy calls", "s/picture"]
     lines = [
         f"### {row}",
@@ -161,7 +159,7 @@ def _cells(row: Row, extra: list[str]) -> list[str]:
     }
     return [
         row["rule"],
-        str(row["attempts"]),
+        way_of(row).title,
         f"{row['strength']:g}",
         str(row["n"]),
         percent(row["accuracy"]),
@@ -230,7 +228,8 @@ def line_rows(document: Document) -> list[list[str]]:
     """Lines of all tables for a terminal, in plain letters."""
     found = []
     for row in document["rows"]:
-        extra = f", {_times(row['attempts'])}" if row["attempts"] > 1 else ""
+        way = way_of(row)
+        extra = f", {way.title}" if way != COMPARED else ""
         if row["part"] == "metropolis":
             extra = f", {row['sampler']} {row['corrector_steps']}"
         calls = row["energy_calls"]
@@ -244,7 +243,7 @@ def aim_rows(document: Document) -> list[list[str]]:
     """The aims of our rule at one attempt for a terminal, in plain letters."""
     return [
         [_plain(text) for text in (aim.text, _asked(aim), _aim_value(aim), aim.verdict)]
-        for aim in aims(document, attempts=1)
+        for aim in aims(document)
     ]
 
 
@@ -288,10 +287,6 @@ def _aim_value(aim: Aim) -> str:
 def _asked(aim: Aim) -> str:
     word = "at least" if aim.at_least else "at most"
     return f"{word} {100 * aim.limit:g} {'points' if _is_difference(aim) else '%'}"
-
-
-def _times(n: int) -> str:
-    return f"{n} attempt{'s' * (n > 1)}"
 
 
 def _and(names: list[str]) -> str:

@@ -17,6 +17,7 @@ from ebmcli.evaluation.formulas import (
     uniform_readings,
     why_not,
 )
+from ebmcli.workflows.branching import WITH_BRANCHES
 from ebmcli.workflows.chains import N_CORRECTOR, SAMPLERS
 from ebmcli.workflows.energies import LOGICS
 from ebmcli.workflows.generate import GenerateRequest
@@ -25,6 +26,7 @@ from ebmcli.workflows.scoring import GROUP_STRIDE, SEED_STRIDE
 
 OURS = "exact"  # the rule that the others are compared with
 PLAIN, METROPOLIS = "langevin", ("mala", "hmc")  # samplers without and with a test of their steps
+BRANCHING = (*OR_ROWS, "implies", *NESTED)  # rows of formulas that can be true in several ways
 METROPOLIS_STEPS = (5, 10, 25)  # corrector steps per noise level
 N_PICTURES, N_SEEDS = 100, 3  # per line and seed
 QUICK_SEEDS = 2
@@ -54,7 +56,8 @@ class Line:
     @property
     def title(self) -> str:
         """A few words for the progress bar."""
-        extra = f", {self.attempts} attempts" if self.attempts > 1 else ""
+        extra = ", by branch" if self.by_branch else ""
+        extra += f", {self.attempts} attempts" if self.attempts > 1 else ""
         return f"{self.row}, {self.rule}{extra}" + (
             f", {self.sampler} {self.corrector_steps}" if self.part == "metropolis" else ""
         )
@@ -127,7 +130,8 @@ def plan_lines(request: BenchRequest, factors: Mapping[str, Factor]) -> list[Lin
     """All lines: every rule for every row, our default beside them, then the Metropolis tests.
 
     The rules are compared at one attempt, so that all take the same number of energy calls, and as
-    energies of whole formulas: only our default gives every picture a branch of its own.
+    energies of whole formulas. In lines of its own every picture is given a branch of its formula,
+    where a row has formulas with several: at one attempt, and as by default.
 
     Raises:
         UsageError: None of the rows can be asked of these concepts.
@@ -141,12 +145,13 @@ def plan_lines(request: BenchRequest, factors: Mapping[str, Factor]) -> list[Lin
     for row in rows:
         for rule in request.rules:
             lines.append(Line(part="rules", row=row, rule=rule, corrector_steps=steps))
-        if OURS in request.rules and attempts > 1:
-            ours = Line(
-                part="rules", row=row, rule=OURS, corrector_steps=steps, attempts=attempts,
-                by_branch=True,
-            )  # fmt: skip
-            lines.append(ours)
+        if OURS in request.rules:
+            for n in sorted({1, attempts} if row in BRANCHING else {attempts} - {1}):
+                ours = Line(
+                    part="rules", row=row, rule=OURS, corrector_steps=steps, attempts=n,
+                    by_branch=True,
+                )  # fmt: skip
+                lines.append(ours)
     return lines + _metropolis_lines(request, [row for row in rows if row in NESTED])
 
 
@@ -184,6 +189,7 @@ def sampling_of(line: Line, sampling: GenerateRequest) -> GenerateRequest:
     A rule that knows no strength gets none.
     """
     strength = sampling.strength if takes_strength(line.rule) else None
+    has_branches = line.rule == OURS and line.sampler in WITH_BRANCHES
     return replace(
         sampling,
         strength=strength,
@@ -191,7 +197,7 @@ def sampling_of(line: Line, sampling: GenerateRequest) -> GenerateRequest:
         sampler=line.sampler,
         corrector_steps=line.corrector_steps,
         attempts=line.attempts,
-        branches=None if line.by_branch else "free",
+        branches=("prior" if line.by_branch else "free") if has_branches else None,
     )
 
 

@@ -16,7 +16,12 @@ from ebmcli.core.expression import Expression, parse
 from ebmcli.core.factors import Factor
 from ebmcli.core.logic import compile_formula
 from ebmcli.errors import ExpressionError
-from ebmcli.evaluation.branches import BranchShare, branch_shares, largest_gap, prior_shares
+from ebmcli.evaluation.alternatives import (
+    AlternativeShare,
+    alternative_shares,
+    largest_gap,
+    prior_shares,
+)
 from ebmcli.evaluation.formulas import N_PRIOR, OR_ROWS, prior_share, uniform_readings
 from ebmcli.evaluation.judge import Judge, Readings
 from ebmcli.evaluation.metrics import share, weighted_frechet_distance
@@ -124,7 +129,7 @@ class Bench:
         row["ceiling"] = self._ceiling(expressions)
         row["fid"] = self._fid(tally.features, expressions)
         if line.row in OR_ROWS:
-            row["branches"] = self._branches(tally)
+            row["branches"] = self._alternatives(tally)
         row["digests"] = tally.digests | {f"judge {judge.name}": judge.sha256}
         row["seconds"] = round(time.monotonic() - start, 2)
         return row, tally.samples
@@ -189,19 +194,19 @@ class Bench:
             found["value"] = weighted_frechet_distance(drawn, self.reference.features, weights)
         return found
 
-    def _branches(self, tally: Tally) -> Row:
-        """The share of every branch of every formula, and the one farthest from the prior's."""
-        shares: list[BranchShare] = []
+    def _alternatives(self, tally: Tally) -> Row:
+        """The share of every alternative, and the one farthest from the prior's."""
+        shares: list[AlternativeShare] = []
         for source, verdicts in tally.by_formula.items():
             formula = compile_formula(parse(source), self.factors)
             log_priors = {
                 name: load_concept(self.registry, name).log_prior for name in formula.concepts
             }
             wanted = prior_shares(formula, self._labels, log_priors)
-            names = list(verdicts[0].branches)
-            in_branch = {name: torch.cat([v.branches[name] for v in verdicts]) for name in names}
+            names = list(verdicts[0].alternatives)
+            holding = {name: torch.cat([v.alternatives[name] for v in verdicts]) for name in names}
             right = torch.cat([v.right for v in verdicts])
-            shares += branch_shares(source, in_branch, right, wanted)
+            shares += alternative_shares(source, holding, right, wanted)
         found = largest_gap(shares)
         return {
             "largest_gap": None if found is None else found.gap,

@@ -1,40 +1,58 @@
 """Which branch of its formula every picture is given, and the energy of a batch of them."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from ebmcli.core.branches import Branch, Branches, tally
 from ebmcli.core.composition import Posterior, branch_energy
+from ebmcli.core.energy import NoisyEnergy
 from ebmcli.core.logic import Formula
 from ebmcli.core.replay import replayed
 from ebmcli.errors import ConfigError, UnknownNameError
+from ebmcli.registry import Registry
 from ebmcli.workflows.energies import Composed
 
 BRANCHES = ("prior", "free")
 WITH_BRANCHES = ("auto", "heun", "langevin", "mala", "hmc")  # smc and rejection weigh all branches
-SEED_OFFSET = 0x5851F42D  # chosen: branches have generators of their own, apart from the noise
-N_SEEDS = 1 << 32
+BITS = 53  # of a float
 
 
-def check_branches(asked: str | None, *, possible: bool) -> None:
-    """Refuse a way of giving branches that is unknown, or means nothing here.
+def check_branches(asked: str | None, *, without: str | None) -> None:
+    """Refuse a way of giving branches that is unknown, or that means nothing here.
+
+    Args:
+        asked: One of BRANCHES, or None.
+        without: The option that leaves no branches to give, as typed, or None.
 
     Raises:
         UnknownNameError: It is not in BRANCHES.
-        ConfigError: They are to be given where there are none.
+        ConfigError: There are none to give.
     """
     if asked not in (None, *BRANCHES):
         raise UnknownNameError("way of giving branches", str(asked), BRANCHES)
-    if asked == "prior" and not possible:
-        problem = "--branches prior goes with --logic exact and chains that start from noise"
-        hint = f"leave it out; the samplers with branches are {', '.join(WITH_BRANCHES)}"
-        raise ConfigError(problem, hint=hint)
+    if asked is not None and without is not None:
+        raise ConfigError(f"--branches has no meaning with {without}", hint="leave it out")
+
+
+def uniforms(seed: int, n: int) -> list[float]:
+    """n numbers in [0, 1) of a seed, evenly spread over seeds that follow each other.
+
+    Of any run of seeds every branch so has its share but for about one picture.
+
+    Source: Kronecker sequences, with the generalised golden ratios of Roberts (2018).
+    """
+    ratio = 2.0
+    for _ in range(64):
+        ratio = (1 + ratio) ** (1 / (n + 1))
+    steps = [round(2**BITS / ratio ** (i + 1)) for i in range(n)]
+    return [(seed * step + 2 ** (BITS - 1)) % 2**BITS / 2**BITS for step in steps]
 
 
 class Branching:
-    """The branches of one formula, drawn for pictures by their seeds.
+    """The branches of one formula, given to pictures by their seeds.
 
     A picture keeps its branch when it is drawn again: else branches that are drawn poorly would
     lose their share.
@@ -57,10 +75,7 @@ class Branching:
 
     def branch(self, seed: int) -> Branch:
         """The branch of the picture of a seed."""
-        generator = Generator().manual_seed((seed + SEED_OFFSET) % N_SEEDS)
-        n_concepts = len(self.formula.concepts)
-        uniforms = torch.rand(n_concepts, generator=generator, dtype=torch.float64)
-        return self.branches.draw(uniforms.tolist())
+        return self.branches.draw(uniforms(seed, len(self.formula.concepts)))
 
     def settle(self, seeds: Sequence[int], *, n_chains: int, device: torch.device) -> None:
         """Make ``energy`` that of the branches of these pictures, ``n_chains`` rows each."""
@@ -72,30 +87,73 @@ class Branching:
         for name, mask in rows.items():
             kept[name].copy_(mask)  # in place: a graph reads it where it was when captured
 
+    def log_probability(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """log P(b | x, sigma) of the branches settled on, nats, (B,)."""
+        with torch.no_grad():
+            return -self._composed(x, sigma, strength=1.0, base=_nothing)
+
     def texts(self, seeds: Sequence[int]) -> list[str]:
         """The branch of every picture, as a conjunction of statements."""
         return [self.branches.text(self.branch(seed)) for seed in seeds]
 
     def note(self, seeds: Sequence[int]) -> str:
         """How often which branch was given, for people."""
-        return f"branches by their prior: {tally(self.texts(seeds))}"
+        return f"pictures were given a branch each, by their prior: {tally(self.texts(seeds))}"
 
     def _energy(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return self._composed(x, sigma, strength=self.strength, base=self._base)
+
+    def _composed(self, x: Tensor, sigma: Tensor, *, strength: float, base: NoisyEnergy) -> Tensor:
         masks = self._masks[len(x)]
-        of_branches = branch_energy(
-            self._base, self.formula, self._concepts, masks, strength=self.strength
-        )
+        of_branches = branch_energy(base, self.formula, self._concepts, masks, strength=strength)
         return of_branches(x, sigma)
 
 
 def branching_of(
-    formula: Formula | None, composed: Composed, *, asked: bool, strength: float
-) -> Branching | None:
-    """The branches of a formula, if pictures are to be given one and there is a choice."""
-    if formula is None or not asked:
-        return None
+    registry: Registry,
+    formula: Formula,
+    composed: Composed,
+    *,
+    asked: str | None,
+    strength: float,
+) -> tuple[Branching | None, list[str]]:
+    """The branches of a formula if pictures are to be given one, and notes for people.
+
+    Without being asked for they are given where there is a choice, where the strength is not 1,
+    at which the energy of the whole formula is Bayes' rule, and where concepts do not go together
+    in the pictures that they have learned from: then their priors say nothing of both.
+
+    Args:
+        registry: Where the concepts are.
+        formula: The formula.
+        composed: Its base and concepts.
+        asked: One of BRANCHES, or None.
+        strength: Power of P(f | x).
+    """
+    if asked == "free" or (asked is None and strength == 1):
+        return None, []
     log_priors = {name: composed.concepts[name].log_prior.tolist() for name in formula.concepts}
     branches = Branches(formula, log_priors)
     if branches.n_branches < 2:
-        return None
-    return Branching(formula, branches, composed, strength=strength)
+        return None, []
+    pairs = [] if asked else list(together(registry, formula))
+    if pairs:
+        named = ", ".join(f"{one} and {other}" for one, other in pairs)
+        hint = "each picture is left to find its branch; --branches prior gives them by chance"
+        return None, [f"{named} go together in the pictures they were trained on: {hint}"]
+    return Branching(formula, branches, composed, strength=strength), []
+
+
+def together(registry: Registry, formula: Formula) -> Iterator[tuple[str, str]]:
+    """Pairs of concepts of a formula of which training found that their factors go together."""
+    for one, other in itertools.combinations(formula.concepts, 2):
+        records = [registry.get("concept", name) for name in (one, other)]
+        factors = [record.factor.name if record.factor else "" for record in records]
+        found = [record.measured.get("goes_with", {}) for record in records]
+        if factors[1] in found[0] or factors[0] in found[1]:
+            yield one, other
+
+
+def _nothing(x: Tensor, _: Tensor) -> Tensor:
+    """An energy of 0."""
+    return x.new_zeros(len(x))

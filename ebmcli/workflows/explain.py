@@ -67,7 +67,7 @@ class Explanation:
     probability: float  # of the formula, if all values are equally likely and independent
     n_decisions: int  # nodes of the decision diagram
     n_branches: int  # ways to be true that exclude each other, see ``core.branches``
-    branches: dict[str, float]  # their shares, likely ones first; empty of more than MAX_LISTED
+    branches: tuple[tuple[str, float], ...]  # with shares by chance; none of more than MAX_LISTED
     notes: tuple[str, ...]
 
 
@@ -99,12 +99,12 @@ def explain(registry: Registry, source: str) -> Explanation:
     )
 
 
-def _listed(branches: Branches) -> dict[str, float]:
-    """The branches as text with their shares."""
+def _listed(branches: Branches) -> tuple[tuple[str, float], ...]:
+    """The branches as text with their shares, likely ones first."""
     if branches.n_branches > MAX_LISTED:
-        return {}
-    found = {branches.text(branch): share for branch, share in branches.shares()}
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
+        return ()
+    found = [(branches.text(branch), share) for branch, share in branches.shares()]
+    return tuple(sorted(found, key=lambda pair: -pair[1]))
 
 
 def tree_lines(expression: Expression) -> Iterator[str]:

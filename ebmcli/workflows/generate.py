@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ebmcli.core.concepts import ConditionalConcept
+from ebmcli.core.energy import NoisyEnergy
 from ebmcli.core.images import to_bytes, to_intensity
 from ebmcli.core.logic import Formula
 from ebmcli.core.replay import replayed
@@ -68,7 +69,7 @@ class GenerateRequest:
     chains: int | None = None  # per picture; None: the sampler's own
     strength: float | None = None  # weight of guidance; None: DEFAULT_STRENGTH, 1 for rejection
     logic: str = "exact"
-    branches: str | None = None  # of BRANCHES; None: prior, where the way of drawing has branches
+    branches: str | None = None  # of BRANCHES; None: see branching_of
     attempts: int = 3  # draws per picture, while the model itself thinks it is wrong
     batch_size: int = 16
     device: str = "auto"
@@ -95,9 +96,9 @@ class GenerateRequest:
             logic=self.logic,
             edits=self.start_image is not None,
         )
-        check_branches(self.branches, possible=self._has_branches)
         if self.base is not None:
             self._check_base_alone()
+        check_branches(self.branches, without=self.without_branches)
         if self.strength is not None and self.logic in WITHOUT_STRENGTH:
             hint = "leave it out, or use --logic exact"
             raise ConfigError(f"--strength has no meaning with --logic {self.logic}", hint=hint)
@@ -124,14 +125,15 @@ class GenerateRequest:
             raise ConfigError(f"{option} has no meaning with --base", hint=hint)
 
     @property
-    def _has_branches(self) -> bool:
-        plain = self.base is None and self.start_image is None and self.logic == "exact"
-        return plain and self.sampler in WITH_BRANCHES
-
-    @property
-    def by_branch(self) -> bool:
-        """Is every picture given a branch of the formula, by its prior?"""
-        return self._has_branches and self.branches != "free"
+    def without_branches(self) -> str | None:
+        """The option that leaves pictures no branches to be given, as typed."""
+        if self.base is not None:
+            return "--base"
+        if self.start_image is not None:
+            return "--from"
+        if self.logic != "exact":
+            return f"--logic {self.logic}"
+        return None if self.sampler in WITH_BRANCHES else f"--sampler {self.sampler}"
 
     @property
     def title(self) -> str:
@@ -186,14 +188,15 @@ def draw_pictures(
 ) -> Drawn:
     """Draw n pictures of a formula, or of a base alone, one per seed.
 
-    Every picture depends on its own seed and not on the others. A picture whose P(f | x) by the
-    model itself is below :func:`acceptance`, or that looks less real to the residual of a mended
-    base than 19 of 20 real ones, is drawn again from fresh noise, up to ``attempts`` times, and the
-    best draw is kept: that of the highest P(f | x) P(real | x). No judge takes part. With rejection
-    it is drawn again while no draw of the base was accepted.
+    Every picture depends on its own seed and not on the others. A picture whose P(f | x), of one
+    that was given a branch P(b | x), is by the model itself below :func:`acceptance`, or that looks
+    less real to the residual of a mended base than 19 of 20 real ones, is drawn again from fresh
+    noise, up to ``attempts`` times, and the best draw is kept: that of the highest product of both.
+    No judge takes part. With rejection it is drawn again while no draw of the base was accepted.
     """
     start = time.monotonic()
-    formula, space = None, ""
+    formula, space, branching = None, "", None
+    notes: list[str] = []
     device = resolve_device(request.device)
     if request.base is not None:
         composed, space = base_alone(registry, request.base, device=device)
@@ -203,9 +206,13 @@ def draw_pictures(
             registry, formula, logic=request.logic, strength=request.power, device=device
         )
     accept = acceptance(formula, known_least(registry, formula)) if formula else 0.0
-    branching = branching_of(formula, composed, asked=request.by_branch, strength=request.power)
+    if formula and not request.without_branches:
+        branching, notes = branching_of(
+            registry, formula, composed, asked=request.branches, strength=request.power
+        )
     work = _Work(request, composed, device, accept=accept, branching=branching, progress=progress)
     seeds = [request.seed + i for i in range(request.n)]
+    notes += [branching.note(seeds)] if branching else []
     best = work.draw(seeds, attempt=0)
     first = float(best.kept.float().mean())
     taken = [1] * request.n
@@ -234,10 +241,7 @@ def draw_pictures(
         trace=work.trace.rows() if request.keep_frames else [],
         diagnostics=work.trace.summary(),
         branches=branching.texts(seeds) if branching else [],
-        notes=[
-            *([branching.note(seeds)] if branching else []),
-            *(_rejected(best, request, formula, composed) if formula else []),
-        ],
+        notes=notes + (_rejected(best, request, formula, composed) if formula else []),
     )
 
 
@@ -338,13 +342,15 @@ class _Work:
         if not bool(last.isfinite().all()):
             hint = "lower --strength or the weights in the formula; ebm verify checks the files"
             raise DivergedError("drawing ended in numbers that are not finite", hint=hint)
-        probability = self._probability(last)
-        merit = probability.log()
+        probability = self._probability(self.composed.log_probability, last)
+        branching, merit = self.branching, probability.log()
+        if branching:
+            merit = self._probability(branching.log_probability, last).log()
         if self.request.sampler == "rejection":
             kept = reject(merit, power=self.request.power, uniform=noise.uniform())
         else:
             log_real, real = self._realism(last)
-            merit, kept = merit + log_real, (probability >= self.accept) & real
+            merit, kept = merit + log_real, (merit.exp() >= self.accept) & real
         return choose(
             last.cpu(), probability, merit=merit, kept=kept, frames=frames, n_pictures=len(seeds)
         )
@@ -357,19 +363,17 @@ class _Work:
         picture = torch.from_numpy(read_image(self.request.start_image, self.composed.size))
         return to_intensity(picture[None]).to(self.device) + self.sigmas[0] * fresh
 
-    def _probability(self, x: Tensor) -> Tensor:
-        """P(f | x) of finished pictures, (B,): the geometric mean of what noise levels say.
+    def _probability(self, log_probability: NoisyEnergy, x: Tensor) -> Tensor:
+        """A probability of finished pictures, (B,): the geometric mean of what noise levels say.
 
         One reading at the lowest level for rejection, where it is a probability to draw by, and
         for conditional concepts, of which it takes a pass per cell.
         """
         slow = any(isinstance(c, ConditionalConcept) for c in self.composed.concepts.values())
         if slow or self.request.sampler == "rejection":
-            log_p = mean_reading(
-                self.composed.log_probability, x, sigmas=READ_SIGMAS[:1], n_noises=1
-            )
+            log_p = mean_reading(log_probability, x, sigmas=READ_SIGMAS[:1], n_noises=1)
         else:
-            log_p = mean_reading(self.composed.log_probability, x)
+            log_p = mean_reading(log_probability, x)
         return log_p.exp().cpu()
 
     @torch.no_grad()

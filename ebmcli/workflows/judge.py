@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from ebmcli.core.factors import Factor
-from ebmcli.datasets.hdf5 import DatasetInfo, read_info
+from ebmcli.datasets.hdf5 import DatasetInfo, read_info, verify_digest
 from ebmcli.errors import ConfigError, OutputExistsError, UsageError
 from ebmcli.evaluation.judge import Judge, JudgeConfig, disturb, judge_losses
 from ebmcli.evaluation.negatives import empty_floors, without_object
@@ -180,7 +180,7 @@ def check_judge(request: JudgeRequest) -> tuple[DatasetInfo, DatasetInfo | None]
     Raises:
         OutputExistsError: There is a judge of this name.
         UsageError: The data are those of an energy, or of the held-out file.
-        FileFormatError: They cannot be read.
+        FileFormatError, DigestError: They cannot be read, or are not what was written.
     """
     check_name(request.name)
     registry = read_registry(request.registry)
@@ -198,6 +198,9 @@ def check_judge(request: JudgeRequest) -> tuple[DatasetInfo, DatasetInfo | None]
         raise UsageError(f"{held.path} holds the training data", hint="give another file to --held")
     if held is not None and (held.size, held.factors) != (info.size, info.factors):
         raise UsageError(f"{held.path} is not of the same space as {info.path}")
+    for file in (info, held):
+        if file is not None:
+            verify_digest(file.path)
     return info, held
 
 

@@ -21,7 +21,7 @@ from ebmcli.checkpoint import read_header
 from ebmcli.core.base_energy import BaseEnergy, Residual
 from ebmcli.core.images import TrainingImages
 from ebmcli.core.union import UnionEnergy
-from ebmcli.datasets.hdf5 import DatasetInfo, read_info
+from ebmcli.datasets.hdf5 import DatasetInfo, read_info, verify_digest
 from ebmcli.errors import ConfigError, InterruptedRun, UsageError
 from ebmcli.evaluation.held_out import batches
 from ebmcli.evaluation.residual import ResidualQuality, residual_quality
@@ -118,6 +118,7 @@ def plan_mend(request: MendRequest) -> MendPlan:
     Raises:
         UnknownNameError: There is no such base.
         UsageError: The pictures are of another space or trained a judge, or it is mended already.
+        DigestError: They are not what was written.
     """
     registry = read_registry(request.registry)
     record = registry.get("base", request.name)
@@ -132,6 +133,7 @@ def plan_mend(request: MendRequest) -> MendPlan:
     if base.residual is not None:
         hint = f"take the old residual away first: ebm mend-base {request.name} --undo"
         raise UsageError(f"{request.name} has been mended already", hint=hint)
+    verify_digest(request.data)
     return MendPlan(
         request=request,
         registry=registry,

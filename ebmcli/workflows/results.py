@@ -75,7 +75,8 @@ class EvalRequest:
 
     def settings(self) -> dict[str, Any]:
         """What every row of one results file has in common, defaults as they are now."""
-        ignored = ("expression", "base", "n", "seed", "start_image", "keep_frames", "batch_size")
+        own = {"expression", "base", "n", "seed", "start_image", "keep_frames", "batch_size"}
+        ignored = own | {"branches"}  # which is no option here, and older files do not have it
         sampling = {k: v for k, v in asdict(self.sampling).items() if k not in ignored}
         sampling["strength"] = self.sampling.power
         sampling["corrector_steps"] = self.sampling.n_corrector

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from ebmcli.core.base_energy import BaseEnergy
@@ -14,7 +15,9 @@ from ebmcli.core.gaussian import GaussianEnergy
 from ebmcli.core.images import TrainingImages
 from ebmcli.core.networks import parameter_count
 from ebmcli.core.union import Base
+from ebmcli.datasets.hdf5 import read_labels
 from ebmcli.errors import DivergedError, InterruptedRun
+from ebmcli.evaluation.association import classes, cramers_v
 from ebmcli.registry import Record, read_registry
 from ebmcli.registry.lock import locked_run
 from ebmcli.training.loop import StepReport, TrainingState, training_run
@@ -29,6 +32,8 @@ from ebmcli.workflows.runs import Run, open_run, refuse_missing, save_config, tr
 
 DEFAULT_MINUTES = {"base": 30.0, "concept": 8.0}  # chosen: what a laptop can spare
 N_DRAWN = 64  # pictures per number of corrector steps in the honest test; chosen
+N_LABELS = 20_000  # of which it is measured what goes together
+TOGETHER = 0.1  # Cramer's V from which two factors do; chosen
 WARM_UP_UPDATES, TIMED_UPDATES = 3, 8
 UNMOVED = 1e-9  # a rate at which timed updates change nothing
 
@@ -125,6 +130,8 @@ def finished(
     shares = _object_share(plan, network, base)
     if shares is not None:
         measured["object_share"] = shares
+    if together := goes_with(plan):
+        measured["goes_with"] = together
     header: dict[str, Any] = {
         "kind": plan.kind,
         "space": plan.info.space,
@@ -179,6 +186,25 @@ def _object_share(
         n=N_DRAWN,
         device=plan.device,
     )
+
+
+def goes_with(plan: Plan) -> dict[str, float]:
+    """The other factors that go together with a concept's in its pictures, and how closely.
+
+    See :mod:`ebmcli.evaluation.association`; what is below TOGETHER counts as chance.
+    """
+    if plan.factor is None:
+        return {}
+    n = min(plan.info.n_images, N_LABELS)
+    found = {}
+    for name, factor in plan.info.factors.items():
+        labels = torch.from_numpy(read_labels(plan.info.path, name, 0, n))
+        found[name] = classes(factor, labels)
+    own = found.pop(plan.factor.name)
+    if own is None:
+        return {}
+    values = {name: cramers_v(own, other) for name, other in found.items() if other is not None}
+    return {name: round(v, 3) for name, v in values.items() if v >= TOGETHER}
 
 
 def _gaussian(network: BaseEnergy | Concept, base: Base | None) -> GaussianEnergy:

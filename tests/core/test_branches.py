@@ -23,6 +23,7 @@ from ebmcli.errors import ExpressionError
 
 randoms = st.integers(0, 2**32).map(Random)
 SHAPE = FACTORS["shape"]
+ONE = dict.fromkeys(FACTORS, 1.0)  # weights
 
 
 def world_of(rng: Random, n_points: int = 3) -> PointWorld:
@@ -86,13 +87,30 @@ def test_a_branch_is_drawn_as_often_as_its_prior_says(rng: Random) -> None:
     drawn = Counter(
         branches.text(branches.draw([rng.random() for _ in formula.concepts])) for _ in range(n)
     )
-    expected: Counter[str] = Counter()
-    for branch, share in branches.shares():
-        expected[branches.text(branch)] += share  # type: ignore[assignment]  # a share
+    expected = {branches.text(branch): share for branch, share in branches.shares()}
+    assert len(expected) == branches.n_branches  # no two with the same text
     assert set(drawn) <= set(expected)
     for text, share in expected.items():
         spread = math.sqrt(n * share * (1 - share))
         assert abs(drawn[text] - n * share) <= 6 * spread + 1, text
+
+
+@given(randoms)
+@settings(deadline=None, max_examples=60)
+def test_the_text_of_a_branch_means_the_branch(rng: Random) -> None:
+    try:
+        formula = compile_formula(random_tree(rng, rng.randint(1, 6), ONE), FACTORS)
+    except ExpressionError:
+        return  # never or always true
+    world = world_of(rng)
+    concepts = {name: world.concept(name) for name in formula.concepts}
+    branches = Branches(formula, {n: c.log_prior.tolist() for n, c in concepts.items()})
+    posteriors = {name: q[0].tolist() for name, q in world.posteriors.items()}
+    for branch, _ in branches.shares():
+        rows = {n: t.probabilities(posteriors[n]) for n, t in formula.tables.items()}
+        expected = math.prod(math.fsum(rows[n][r] for r in some) for n, some in branch.rows.items())
+        meant = compile_formula(parse(branches.text(branch)), FACTORS)
+        assert meant.probability(posteriors) == pytest.approx(expected, abs=1e-9)
 
 
 def test_the_ends_of_the_uniform_numbers_have_branches() -> None:
@@ -112,6 +130,11 @@ def test_the_ends_of_the_uniform_numbers_have_branches() -> None:
         ("old -> male", ["old & male", "~old"]),
         ("size<0.3 | size>0.5", ["size<0.3", "size>0.5"]),
         ("(size>0.3 & old) | size>0.5", ["size>0.3 & ~size>0.5 & old", "size>0.5"]),
+        ("size<0.3 | size<0.5", ["size<0.5"]),  # ranges that touch
+        ("size<0.3875 | size>0.4125", ["size<0.3875", "size>0.4125"]),  # ends of a cell
+        ("size=0.3 | size=0.31", ["(size=0.3 | size=0.31)"]),  # points that overlap
+        ("size=0.3 | size=0.5", ["size=0.3", "size=0.5"]),
+        ("shape=cube | ~shape=sphere", ["shape=cube", "~shape=cube & ~shape=sphere"]),
     ],
 )
 def test_branches_as_text(source: str, texts: list[str]) -> None:
@@ -125,7 +148,12 @@ def test_statements_about_objects_are_no_branches_of_each_other() -> None:
     factors = {"object": OBJECT, **FACTORS}
     assert of(two, factors).n_branches == 1
     mixed = of(f"old & ({two}) | male", factors)
-    assert mixed.n_branches == 3  # old with either, old with neither and male, male and not old
+    either = "(object(color=red) | object(color=blue))"
+    assert {mixed.text(branch) for branch, _ in mixed.shares()} == {
+        "~old & male",
+        f"old & {either}",
+        "old & ~object(color=red) & ~object(color=blue) & male",
+    }
 
 
 def test_a_concept_of_which_a_branch_says_nothing_does_not_move_its_picture() -> None:
@@ -192,12 +220,19 @@ def test_at_any_strength_every_branch_has_its_share() -> None:
 
 
 def test_the_gradient_is_finite_where_a_branch_is_impossible() -> None:
-    line = Line()
+    """Of exactly 0 and 1, as a sure posterior has in float32."""
+
+    class Sure(Line):
+        def log_posterior(self, x: Tensor, sigma: Tensor) -> Tensor:
+            cube = torch.tensor([0.0, -math.inf, -math.inf])
+            return cube.expand(len(x), 3) + 0 * x.flatten(1)
+
+    line = Sure()
     formula = compile_formula(parse("shape=sphere | shape=cylinder"), {"shape": SHAPE})
     branches = Branches(formula, {"shape": line.log_prior.tolist()})
     masks = branches.masks([branches.draw([0.9])])
-    energy = branch_energy(line.energy, formula, {"shape": line}, masks)
-    x = torch.full((1, 1, 1, 1), -300.0)
+    energy = branch_energy(line.energy, formula, {"shape": line}, masks, strength=4)
+    x = torch.full((1, 1, 1, 1), 0.1)
     value, gradient = energy_and_gradient(lambda x: energy(x, torch.tensor([0.02])), x)
     assert value.isfinite().all()
     assert gradient.isfinite().all()

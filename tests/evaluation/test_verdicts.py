@@ -27,7 +27,7 @@ def test_right_needs_the_formula_and_an_object() -> None:
     assert found.right.tolist() == [False, False, True, False]
     assert found.absent.tolist() == [False, False, False, True]
     assert found.unwanted is None
-    assert found.branches == {}
+    assert found.alternatives == {}
 
 
 def test_the_unwanted_value_is_counted_where_an_object_is() -> None:
@@ -39,7 +39,7 @@ def test_the_unwanted_value_is_counted_where_an_object_is() -> None:
 
 def test_branches_are_told_apart() -> None:
     found = verdict("or-concepts", parse("color=red | old"), SEEN)
-    assert {name: truth.tolist() for name, truth in found.branches.items()} == {
+    assert {name: truth.tolist() for name, truth in found.alternatives.items()} == {
         "color=red": [True, True, False, False],
         "old": [True, False, True, False],
     }

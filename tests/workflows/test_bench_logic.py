@@ -187,15 +187,6 @@ def test_a_resumed_benchmark_draws_only_what_is_missing(
     drawn.clear()
     assert bench_logic(again, registry, draw=noting, report=quiet)["rows"] == found["rows"]
     assert {text.rpartition(" ")[2] for text in drawn} == {"1"}
-    path = tmp_path / "logic.json"
-    older = json.loads(path.read_text(encoding="utf-8"))
-    for row in older["rows"]:
-        del row["by_branch"]  # of a version without branches: our default is another now
-    path.write_text(json.dumps(older), encoding="utf-8")
-    drawn.clear()
-    assert len(bench_logic(again, registry, draw=noting, report=quiet)["rows"]) == 3
-    measured = [text for text in drawn if not text.endswith(" 1")]
-    assert {text.rpartition(" ")[0] for text in measured} == {"exact 3"}
     more = ask(home, tmp_path, rows=("implies",), rules=("exact",), resume=True)
     assert len(bench_logic(more, registry, draw=draw, report=quiet)["rows"]) == 5
     with pytest.raises(ConfigError, match="another n: 6"):

@@ -9,7 +9,18 @@ from bench_documents import document, estimate, line
 
 from ebmcli.pictures import read_png_metadata
 from ebmcli.workflows.bench_aims import Aim, aims
-from ebmcli.workflows.bench_compare import best_other, lead, leads, line_of, metropolis_rows
+from ebmcli.workflows.bench_compare import (
+    COMPARED,
+    Way,
+    best_other,
+    lead,
+    leads,
+    line_of,
+    metropolis_rows,
+    rows_of,
+    way_of,
+    ways_of,
+)
 from ebmcli.workflows.bench_page import aim_rows, line_rows, logic_page
 from ebmcli.workflows.bench_plan import Line
 from ebmcli.workflows.bench_row import Sample
@@ -18,8 +29,11 @@ from ebmcli.workflows.bench_sheet import logic_sheet, shown_groups, shown_lines
 EXACT = line("nested-2", "exact", [10, 8, 9, 9])
 
 
-def verdicts(found: dict[str, Any], *, attempts: int = 1) -> dict[str, str]:
-    return {aim.text: aim.verdict for aim in aims(found, attempts=attempts)}
+DEFAULT = Way(attempts=3, by_branch=True)
+
+
+def verdicts(found: dict[str, Any], *, way: Way = COMPARED) -> dict[str, str]:
+    return {aim.text: aim.verdict for aim in aims(found, way=way)}
 
 
 def test_a_lead_is_the_mean_difference_of_the_seeds() -> None:
@@ -71,12 +85,12 @@ def test_aims_are_judged_by_the_mean_and_nothing_is_rounded_up() -> None:
         "`and-2`: right": "met",
         "`and-3`: right": "missed",
         "`or-values`: right": "met",
-        "`or-values`: largest distance of a branch from its share": "missed",
+        "`or-values`: largest distance of an alternative from its share": "missed",
         "`nested-2`: right": "missed",
         "`not`: the unwanted value is there": "met",
         "nested formulas: lead of exact before the best other rule (paper)": "met",
     }
-    at_three = verdicts(found, attempts=3)
+    at_three = verdicts(found, way=DEFAULT)
     assert set(at_three.values()) == {"not measured"}
     assert not any("lead" in text for text in at_three)
 
@@ -91,7 +105,7 @@ def test_without_another_rule_there_is_no_lead() -> None:
 
 
 def test_the_page_shows_every_line_its_refusals_and_its_aims() -> None:
-    three = line("not", "exact", [10] * 4, attempts=3, unwanted=estimate(0.0))
+    three = line("not", "exact", [10] * 4, attempts=3, by_branch=True, unwanted=estimate(0.0))
     found = document(
         line("not", "exact", [10, 10, 9, 9], unwanted=estimate(0.05)),
         three,
@@ -105,13 +119,26 @@ def test_the_page_shows_every_line_its_refusals_and_its_aims() -> None:
     assert "| 0.0 ± 1.0 % | met |" in page
     row = "| `not` | 95.0 ± 1.0 % | 35.0 ± 1.0 % (50 % refused) | all refused | 99.5 % |"
     assert row in page
-    assert "| exact | 3 | 4 | 40 | 100.0 ± 1.0 % | 0.0 ± 1.0 % | 0 % | 0.0 ± 1.0 % |" in page
-    assert "| dng | 1 | 4 | 0 |  |  | 100 % |  |" in page
+    assert "| exact | by branch, 3 attempts | 4 | 40 | 100.0 ± 1.0 % | 0.0 ± 1.0 % | 0 % |" in page
+    assert "| dng | 1 attempt | 4 | 0 |  |  | 100 % |  |" in page
     assert "paper refused 2 of 4: no density." in page
     assert "exact is 20.0 ± 10.0 points ahead of paper, on the 50 % of the formulas" in page
     assert "Not measured yet; with mala and hmc" in page
     assert "None" not in page
     assert "nan" not in page
+
+
+def test_rows_of_versions_without_branches_are_told_from_those_by_branch() -> None:
+    """A formula with one branch was drawn then as it is now; one with several was not."""
+    rows = [line(kind, "exact", [10] * 4, attempts=3) for kind in ("and-2", "implies")]
+    for row in rows:
+        del row["by_branch"]
+    rows.append(line("implies", "exact", [9] * 4, attempts=3, by_branch=True))
+    assert [way_of(row) for row in rows] == [DEFAULT, Way(attempts=3), DEFAULT]
+    found = document(*rows)
+    assert ways_of(found) == [COMPARED, Way(attempts=3), DEFAULT]
+    assert rows_of(found, "implies", way=DEFAULT)["exact"] is rows[2]
+    assert "| exact, 3 attempts | | exact, by branch, 3 attempts |" in logic_page(found)
 
 
 def test_the_page_shows_the_share_of_branches_and_what_was_left_out() -> None:

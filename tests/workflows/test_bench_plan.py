@@ -35,13 +35,12 @@ def test_all_rules_of_the_program_are_compared_with_one_attempt() -> None:
     compared = [line for line in lines if line.part == "rules"]
     assert {line.row for line in compared} == set(ROWS)
     for row in ROWS:
-        single = [line.rule for line in compared if line.row == row and line.attempts == 1]
+        single = [x.rule for x in compared if x.row == row and not x.by_branch]
         assert single == list(LOGICS)
-        beside = [line for line in compared if line.row == row and line.attempts > 1]
-        assert [(line.rule, line.attempts, line.by_branch) for line in beside] == [
-            ("exact", 3, True)
-        ]
-    assert not any(line.by_branch for line in lines if line.attempts == 1)
+        beside = [(x.rule, x.attempts) for x in compared if x.row == row and x.by_branch]
+        plain = row in ("and-2", "and-3", "not")  # their formulas have one branch
+        assert beside == ([] if plain else [("exact", 1)]) + [("exact", 3)]
+    assert all(line.by_branch for line in compared if line.attempts > 1)
 
 
 def test_one_attempt_asked_for_leaves_the_line_beside_out() -> None:
@@ -123,9 +122,14 @@ def test_a_line_is_drawn_as_it_says() -> None:
     assert (found.sampler, found.corrector_steps, found.attempts, found.steps) == (
         SAMPLERS[-1], 7, 1, 9,
     )  # fmt: skip
-    assert found.branches == "free"  # an energy of the whole formula, as the other rules have
+    assert found.branches is None  # rejection has none
+    plain = Line(part="metropolis", row="nested-2", rule="exact", sampler="mala", corrector_steps=7)
+    whole = sampling_of(plain, GenerateRequest(expression=""))
+    assert whole.branches == "free"  # an energy of the whole formula, as the other rules have
     ours = Line(part="rules", row="implies", rule="exact", attempts=3, by_branch=True)
-    assert sampling_of(ours, GenerateRequest(expression="")).branches is None
+    assert sampling_of(ours, GenerateRequest(expression="")).branches == "prior"
+    other = Line(part="rules", row="implies", rule="paper")
+    assert sampling_of(other, GenerateRequest(expression="")).branches is None
 
 
 @pytest.mark.parametrize("n", [2, 7, 31, 100])

@@ -13,11 +13,21 @@ from typing import Any
 import h5py
 import pytest
 import torch
-from squares import COLOR, SPACE, TALL, TINY, put_base, put_concept, squares, squares_file
+from squares import (
+    COLOR,
+    SPACE,
+    TALL,
+    TINY,
+    draw_squares,
+    put_base,
+    put_concept,
+    squares,
+    squares_file,
+)
 
 from ebmcli.checkpoint import file_digest, read_checkpoint
 from ebmcli.core.concepts import METHODS, PosteriorConcept
-from ebmcli.datasets.hdf5 import read_info
+from ebmcli.datasets.hdf5 import DatasetWriter, read_info
 from ebmcli.errors import (
     ConfigError,
     DigestError,
@@ -137,6 +147,18 @@ def test_labels_edited_by_hand_train_nothing_and_count_for_nothing(
         load_labelled(info)
     with pytest.raises(DigestError):
         labelled_images(info, COLOR, 10, device=torch.device("cpu"))
+
+
+def test_factors_that_go_together_are_noted(ask: Any, data: Path, tmp_path: Path) -> None:
+    assert "goes_with" not in go(ask()).record.measured  # they are independent
+    images, labels = draw_squares(130, seed=5)
+    labels["tall"] = (labels["color"] == 0).astype(labels["tall"].dtype)
+    info = replace(read_info(data), path=tmp_path / "tied.h5", seed=5)
+    with DatasetWriter(info) as writer:
+        writer.write(images, labels)
+        writer.finish()
+    record = go(ask(data=info.path, overwrite=True)).record
+    assert record.measured["goes_with"] == {"tall": pytest.approx(1, abs=0.02)}
 
 
 def test_the_last_images_are_held_out(ask: Any) -> None:

@@ -1,4 +1,4 @@
-"""Shares of branches: counted by hand, and against sums over cells."""
+"""Shares of alternatives: counted by hand, and against sums over cells."""
 
 import math
 
@@ -8,10 +8,10 @@ import torch
 from ebmcli.core.expression import parse, spell
 from ebmcli.core.factors import Factor
 from ebmcli.core.logic import compile_formula
-from ebmcli.evaluation.branches import (
-    BranchShare,
+from ebmcli.evaluation.alternatives import (
+    AlternativeShare,
+    alternative_shares,
     alternatives,
-    branch_shares,
     largest_gap,
     prior_shares,
 )
@@ -37,10 +37,10 @@ def shares(source: str, **log_priors: torch.Tensor) -> list[float]:
     return prior_shares(formula, LABELS, UNIFORM | log_priors)
 
 
-def test_branches_are_the_terms_of_the_outermost_or() -> None:
+def test_alternatives_are_the_terms_of_the_outermost_or() -> None:
     found = alternatives(parse("color=red | shape=cube & (size>0.4 | size<0.1) | color=blue"))
     texts = ["color=red", "shape=cube & (size>0.4 | size<0.1)", "color=blue"]
-    assert [spell(branch) for branch in found] == texts
+    assert [spell(one) for one in found] == texts
 
 
 def test_values_of_one_concept_share_by_their_prior() -> None:
@@ -49,7 +49,7 @@ def test_values_of_one_concept_share_by_their_prior() -> None:
     assert shares("color=red | color=blue", color=skewed) == pytest.approx([0.25, 0.75], abs=1e-3)
 
 
-def test_branches_of_two_concepts_overlap() -> None:
+def test_alternatives_of_two_concepts_overlap() -> None:
     """P(red or cube) = 1/4 + 1/3 - 1/12 = 1/2."""
     wanted = [1 / 2, 2 / 3]
     assert shares("color=red | shape=cube") == pytest.approx(wanted, abs=NOISE)
@@ -74,8 +74,8 @@ def test_counted_shares_and_gaps() -> None:
     right = torch.tensor([True] * 8 + [False] * 2)
     red = torch.tensor([True] * 6 + [False] * 4)
     blue = torch.tensor([False] * 6 + [True] * 4)  # the last two are not right
-    found = branch_shares("f", {"red": red, "blue": blue}, right, [0.5, 0.5])
-    assert [(one.branch, one.share, one.n) for one in found] == [
+    found = alternative_shares("f", {"red": red, "blue": blue}, right, [0.5, 0.5])
+    assert [(one.alternative, one.share, one.n) for one in found] == [
         ("red", 0.75, 8),
         ("blue", 0.25, 8),
     ]
@@ -87,13 +87,13 @@ def test_counted_shares_and_gaps() -> None:
 
 def test_nothing_right_gives_no_share() -> None:
     none = torch.zeros(3, dtype=torch.bool)
-    assert branch_shares("f", {"a": none}, none, [1.0]) == []
+    assert alternative_shares("f", {"a": none}, none, [1.0]) == []
     assert largest_gap([]) is None
 
 
 def test_the_largest_gap_is_taken_over_all_formulas() -> None:
-    small = BranchShare(formula="f", branch="a", share=0.5, prior=0.55, n=100)
-    large = BranchShare(formula="g", branch="b", share=0.2, prior=0.4, n=100)
+    small = AlternativeShare(formula="f", alternative="a", share=0.5, prior=0.55, n=100)
+    large = AlternativeShare(formula="g", alternative="b", share=0.2, prior=0.4, n=100)
     assert largest_gap([small, large]) is large
 
 

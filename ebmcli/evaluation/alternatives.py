@@ -1,7 +1,7 @@
-"""Does every branch of an ``or`` get its share of the pictures?
+"""Does every alternative of an ``or`` get its share of the pictures?
 
 Notation: f = b_1 | b_2 | ...; t (N, K) weights of labels on the cells of a concept, pi its prior.
-Among pictures of which f is true, branch b should be true as often as under the prior:
+Among pictures of which f is true, alternative b should be true as often as under the prior:
 
     s_b = P(b | f) = E[w 1(b) 1(f)] / E[w 1(f)]
 
@@ -26,11 +26,11 @@ TINY = 1e-30  # stands for 0 where a logarithm or a quotient is taken; it weighs
 
 
 @dataclass(frozen=True, kw_only=True)
-class BranchShare:
-    """How often one branch was true, of the pictures in which its formula was."""
+class AlternativeShare:
+    """How often one alternative was true, of the pictures in which its formula was."""
 
     formula: str
-    branch: str
+    alternative: str
     share: float  # of the right pictures, in [0, 1]
     prior: float  # what it should be, in [0, 1]
     n: int  # right pictures
@@ -53,14 +53,14 @@ def alternatives(expression: Expression) -> list[Expression]:
     return [expression]
 
 
-def branch_shares(
-    formula: str, in_branch: Mapping[str, Tensor], right: Tensor, prior: Sequence[float]
-) -> list[BranchShare]:
-    """The share of every branch among the right pictures; none where no picture is right.
+def alternative_shares(
+    formula: str, holding: Mapping[str, Tensor], right: Tensor, prior: Sequence[float]
+) -> list[AlternativeShare]:
+    """The share of every alternative among the right pictures; none where no picture is right.
 
     Args:
         formula: Its text.
-        in_branch: Truth of every branch, (B,) bool, by its text.
+        holding: Truth of every alternative, (B,) bool, by its text.
         right: Truth of the formula where an object is present, (B,) bool.
         prior: Shares as they should be, from :func:`prior_shares`.
     """
@@ -68,25 +68,29 @@ def branch_shares(
     if n == 0:
         return []
     return [
-        BranchShare(
-            formula=formula, branch=name, share=int((truth & right).sum()) / n, prior=wanted, n=n
+        AlternativeShare(
+            formula=formula,
+            alternative=name,
+            share=int((truth & right).sum()) / n,
+            prior=wanted,
+            n=n,
         )
-        for (name, truth), wanted in zip(in_branch.items(), prior, strict=True)
+        for (name, truth), wanted in zip(holding.items(), prior, strict=True)
     ]
 
 
-def largest_gap(shares: Sequence[BranchShare]) -> BranchShare | None:
-    """The branch that is farthest from its share; None of none."""
+def largest_gap(shares: Sequence[AlternativeShare]) -> AlternativeShare | None:
+    """The alternative that is farthest from its share; None of none."""
     return max(shares, key=lambda share: share.gap, default=None)
 
 
 def prior_shares(
     formula: Formula, labels: Readings, log_priors: Mapping[str, Tensor]
 ) -> list[float]:
-    """P(b | f) of every branch under the prior of the concepts, each in [0, 1].
+    """P(b | f) of every alternative under the prior of the concepts, each in [0, 1].
 
     Args:
-        formula: Compiled, all weights 1; its branches are those of its expression.
+        formula: Compiled, all weights 1; its alternatives are those of its expression.
         labels: Uniform draws, see ``formulas.uniform_readings``; keys are concepts.
         log_priors: log pi (K,) of every concept of the formula; draws are weighted by pi over
             their own share of each cell.
@@ -105,6 +109,6 @@ def prior_shares(
     if not float(weight.sum()) > 0:
         raise ValueError(f"none of {len(labels)} label draws satisfies {formula.expression}")
     return [
-        float((weight * holds(branch, labels)).sum() / weight.sum())
-        for branch in alternatives(formula.expression)
+        float((weight * holds(one, labels)).sum() / weight.sum())
+        for one in alternatives(formula.expression)
     ]

@@ -42,7 +42,7 @@ def generate(
     branches: Annotated[
         str | None,
         typer.Option(
-            help="prior: each picture is given one way to be true, by chance; free: none is."
+            help="prior: every picture is given one way to be true; free: chains find theirs."
         ),
     ] = None,
     attempts: Annotated[

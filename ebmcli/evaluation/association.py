@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ebmcli.core.factors import Factor
 
-N_SIGMA = 4  # chosen: of a hundred pairs of independent factors none
+N_SIGMA = 8  # chosen: chi^2 has a long tail, and few pictures shall prove nothing
 N_BINS = {"scalar": 4, "position": 3}  # equal parts of a range, of each coordinate; chosen
 
 

@@ -10,27 +10,14 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import h5py
 import pytest
 import torch
-from squares import (
-    COLOR,
-    SPACE,
-    TALL,
-    TINY,
-    draw_squares,
-    put_base,
-    put_concept,
-    squares,
-    squares_file,
-)
+from squares import COLOR, SPACE, TALL, TINY, put_base, put_concept, squares, squares_file
 
 from ebmcli.checkpoint import file_digest, read_checkpoint
 from ebmcli.core.concepts import METHODS, PosteriorConcept
-from ebmcli.datasets.hdf5 import DatasetWriter, read_info
 from ebmcli.errors import (
     ConfigError,
-    DigestError,
     DivergedError,
     InterruptedRun,
     OutputExistsError,
@@ -40,8 +27,6 @@ from ebmcli.evaluation.held_out import loss_per_level, posterior_quality
 from ebmcli.registry import Record, create_registry, edit_registry, read_registry
 from ebmcli.training.loop import StepReport
 from ebmcli.workflows import train as workflow
-from ebmcli.workflows.calibrate import labelled_images
-from ebmcli.workflows.judging import load_labelled
 from ebmcli.workflows.loading import load_base, load_concept
 from ebmcli.workflows.plans import TrainRequest, plan_base, plan_concept
 from ebmcli.workflows.prepare import load_images
@@ -127,38 +112,6 @@ def test_the_pictures_of_a_judge_train_no_energy(ask: Any, registry: Path, data:
         editor.put(judge)
     with pytest.raises(UsageError, match="has trained the judge strict"):
         plan_concept(ask())
-
-
-def test_labels_edited_by_hand_train_nothing_and_count_for_nothing(
-    ask: Any, registry: Path, data: Path, tmp_path: Path
-) -> None:
-    """The record names data by their digest; a judge's pictures are told from others by it."""
-    edited = tmp_path / "edited.h5"
-    edited.write_bytes(data.read_bytes())
-    with h5py.File(edited, "r+") as file:
-        labels = file["factors"]["color"]
-        labels[0] = (labels[0] + 1) % len(COLOR.names)
-    with pytest.raises(DigestError, match="the content is"):
-        go(ask(data=edited))
-    assert "color" not in read_registry(registry).concepts
-    assert not plan_concept(ask()).folder.exists()
-    info = read_info(edited)
-    with pytest.raises(DigestError):
-        load_labelled(info)
-    with pytest.raises(DigestError):
-        labelled_images(info, COLOR, 10, device=torch.device("cpu"))
-
-
-def test_factors_that_go_together_are_noted(ask: Any, data: Path, tmp_path: Path) -> None:
-    assert "goes_with" not in go(ask()).record.measured  # they are independent
-    images, labels = draw_squares(130, seed=5)
-    labels["tall"] = (labels["color"] == 0).astype(labels["tall"].dtype)
-    info = replace(read_info(data), path=tmp_path / "tied.h5", seed=5)
-    with DatasetWriter(info) as writer:
-        writer.write(images, labels)
-        writer.finish()
-    record = go(ask(data=info.path, overwrite=True)).record
-    assert record.measured["goes_with"] == {"tall": pytest.approx(1, abs=0.02)}
 
 
 def test_the_last_images_are_held_out(ask: Any) -> None:

@@ -28,7 +28,10 @@ def document(**lines: dict[str, Any]) -> dict[str, Any]:
         "0.02": {"sigma": 0.02, "log_ratio": -140.5, "direct": -99.0, "overlap": 0.0},
     }
     return {
-        "settings": {"n": 256, "seeds": 2, "reference": 6000, "size": 64},
+        "settings": {
+            "n": 256, "seeds": 2, "reference": 6000, "size": 32, "minutes": 30.0, "steps": 900,
+            "images": 20_000, "chains": 128, "device": "auto", "set": ["depths=1,1", "head=32"],
+        },
         "trained": dict.fromkeys(("one", "other", "joint"), base),
         "constants": {"seconds": 300.0, "union": levels},
         "device": "cpu", "machine": "x86_64", "threads": 2, "versions": {"ebm": "1"},
@@ -62,6 +65,11 @@ def test_the_page_tells_what_was_measured_and_what_was_not() -> None:
     assert "| union | 4.75 ± 0.50 | 0.50 ± 0.00 | 50.0 ± 0.0 % | 12.5 ± 0.0 % | 60 |" in page
     assert "| one | 14.00 ± 0.00 | 0.50 ± 0.00 | 100.0 ± 0.0 % |" in page
     assert "in FID: 0.25 ± 0.00, met." in page
+    words = "--size 32 --steps 900 --set depths=1,1 --set head=32 --seeds 2 --judge JUDGE/"
+    assert f"scripts/reproduce/two_models FOLDER {words}registry.yaml\n" in page
+    better = two_models.page(document(**whole(3, 4)))
+    assert "in FID: -1.00 ± 0.00, met." in better
+    assert "Of the way" not in better
     assert "Of the way from the joint base to one half alone that is 2.5 %" in page
     assert "| 10 | 3.25 | 0.03 | 3.25 | 0.970 |" in page
     assert "| 0.02 | -140.50 | - | -99.00 | 0.000 |" in page

@@ -217,6 +217,14 @@ def test_a_resumed_evaluation_draws_only_what_is_missing(
         evaluate(other, registry, draw=noting, report=quiet)
 
 
+def test_settings_are_those_that_results_in_the_repository_have(home: Path) -> None:
+    """Else `scripts/reproduce/results` could not go on with them."""
+    results = Path(__file__).resolve().parents[2] / "docs" / "results"
+    for name in ("scenes-64", "faces-64", "clutter-32"):
+        kept = json.loads((results / f"{name}.json").read_text(encoding="utf-8"))["settings"]
+        assert kept["sampling"].keys() == ask(home, "single").settings()["sampling"].keys()
+
+
 def test_mistakes_are_found_before_anything_is_drawn(home: Path, registry: Registry) -> None:
     def never(request: GenerateRequest) -> Drawn:
         raise AssertionError(request)

@@ -14,7 +14,8 @@ from torch import Generator
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ebmcli.core.base_energy import BaseEnergy
-from ebmcli.core.composition import exact_energy
+from ebmcli.core.branches import Branches
+from ebmcli.core.composition import branch_energy, exact_energy
 from ebmcli.core.concepts import METHODS, build_concept
 from ebmcli.core.energy import energy_and_gradient
 from ebmcli.core.expression import parse
@@ -173,3 +174,23 @@ def test_an_energy_is_drawn_from_without_waiting(source):
     energy_and_gradient(lambda x: energy(x, sigma), x)
     with nothing_waits():
         energy_and_gradient(lambda x: energy(x, sigma), x)
+
+
+def test_branches_are_drawn_without_waiting_and_given_anew_in_place():
+    """As a graph has it: the second batch's branches are copied to where the first one's were."""
+    factors = {factor.name: factor for factor in (COLOR, SIZE)}
+    formula = compile_formula(parse("color=red | size>0.3 & color=blue"), factors)
+    concepts = {name: concept_of("posterior", factors[name]) for name in formula.tables}
+    priors = {name: concept.log_prior.tolist() for name, concept in concepts.items()}
+    branches = Branches(formula, priors)
+    one, other = (branches.draw([u, 0.5]) for u in (0.01, 0.99))
+    masks = branches.masks([one, other])
+    energy = branch_energy(base_of(mended=True).energy, formula, concepts, masks, strength=2.0)
+    x, sigma = torch.zeros(2, 3, 16, 16), torch.full((2,), 0.5)
+    first, _ = energy_and_gradient(lambda x: energy(x, sigma), x)
+    for name, mask in branches.masks([other, one]).items():
+        masks[name].copy_(mask)
+    with nothing_waits():
+        second, _ = energy_and_gradient(lambda x: energy(x, sigma), x)
+    assert torch.allclose(first, second.flip(0))
+    assert not torch.allclose(first, second)

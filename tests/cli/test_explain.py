@@ -66,7 +66,9 @@ def test_branches_are_shown_where_there_is_a_choice(filled: Path) -> None:
     assert explain(read_registry(filled), "color=red | size<0.3").n_branches == 2
     assert line("size<0.3 & ~color=blue") == []
     assert line("color=red | size<0.3") == ["branches   color=red 50 %, ~color=red & size<0.3 50 %"]
-    many = " | ".join(f"size>{low} & size<{low + 0.02:g}" for low in (0.2, 0.26, 0.32, 0.38, 0.44))
+    ends = [("red", 0.2, 0.4), ("blue", 0.25, 0.45)]
+    many = " | ".join(f"color={c} & (size<{low} | size>{high})" for c, low, high in ends)
+    many += " | ~color=red & ~color=blue & size>0.3"
     assert line(many)[0].endswith(", 1 more")
 
 

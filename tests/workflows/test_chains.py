@@ -126,7 +126,7 @@ class Probabilities:
         self.rows, self.drawn = list(rows), list[Tensor]()
         mine = self
 
-        def probability(_: Any, x: Tensor) -> Tensor:
+        def probability(_: Any, __: Any, x: Tensor) -> Tensor:
             mine.drawn.append(x.clone())
             return torch.tensor(mine.rows.pop(0))
 

@@ -89,7 +89,7 @@ class Reading:
         self.drawn: list[Tensor] = []
         reading = self
 
-        def probability(_: Any, x: Tensor) -> Tensor:
+        def probability(_: Any, __: Any, x: Tensor) -> Tensor:
             reading.drawn.append(x.clone())
             taken, reading.values = reading.values[: len(x)], reading.values[len(x) :]
             return torch.tensor(taken)

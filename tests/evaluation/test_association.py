@@ -36,8 +36,10 @@ def test_independent_labels_have_none_but_for_chance() -> None:
 
 def test_numbers_and_places_have_classes_by_parts_of_their_range() -> None:
     sizes = classes(SIZE, torch.tensor([0.2, 0.31, 0.45, 0.6]))
+    assert sizes is not None
     assert torch.equal(sizes, torch.tensor([0, 1, 2, 3]))
     places = classes(PLACE, torch.tensor([[-1.0, -1.0], [0.0, 0.9], [1.0, -0.1]]))
+    assert places is not None
     assert torch.equal(places, torch.tensor([0, 5, 7]))
     objects = Factor(name="object", kind="objects", parts=(PLACE, NAMED), most=2)
     assert classes(objects, torch.zeros(3, 2, 4)) is None

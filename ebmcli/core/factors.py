@@ -9,7 +9,7 @@ membership of cell k in the event "the value is c", in [0, 1].
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Kind = Literal["categorical", "binary", "scalar", "position", "objects"]
@@ -30,7 +30,8 @@ class Factor:
     ``names`` are the values of a categorical factor, ("no", "yes") for a binary one, empty
     otherwise; ``low``, ``high`` the range of a scalar or of both coordinates of a position;
     ``unit`` is text for people ("world units"). A factor of kind ``objects`` is a list of up to
-    ``most`` objects, each with a value of every factor in ``parts``.
+    ``most`` objects, each with a value of every factor in ``parts``; a trained concept also knows
+    the ``fewest`` that a picture it learned from shows, which makes it no other factor.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Factor:
     unit: str = ""
     parts: tuple["Factor", ...] = ()
     most: int = 0
+    fewest: int = field(default=0, compare=False)
 
     def part(self, name: str) -> "Factor":
         """The part of that name.
@@ -106,6 +108,7 @@ class Factor:
         plain: dict[str, Any] = {"name": self.name, "kind": self.kind}
         if self.kind == "objects":
             plain |= {"parts": [part.to_dict() for part in self.parts], "most": self.most}
+            plain |= {"fewest": self.fewest} if self.fewest else {}
         elif self.names:
             plain["names"] = list(self.names)
         else:

@@ -11,12 +11,14 @@ cells of one concept exclude each other, and
 All terms are non-negative: nothing is subtracted, so that P near 0 and near 1 keep their digits.
 Ranges of one scalar (``size>0.3 & size<0.5``) cut its cells at their bounds instead: A_t(k) is
 then the share of cell k on which exactly the literals of t are true. Statements about objects have
-their P(t | x) from ``fields``; the rest is the same.
+their P(t | x) from ``fields``; the rest is the same. Where a concept has learned from pictures that
+all show an object, a formula that an empty floor satisfies, such as ``~object(color=red)``, means
+that there is one besides: P(f & object | x).
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING
 
@@ -33,7 +35,7 @@ from ebmcli.core.expression import (
     push_negations,
 )
 from ebmcli.core.factors import Factor, point_membership
-from ebmcli.core.fields import FieldTable, field_table
+from ebmcli.core.fields import MAX_FIELD_LITERALS, FieldTable, field_table
 from ebmcli.core.statements import at, resolve
 from ebmcli.core.tables import EventTable
 from ebmcli.errors import ExpressionError, UsageError
@@ -51,11 +53,14 @@ class Formula:
 
     ``nodes`` are decisions with children before parents, the root last; a child is TRUE, FALSE,
     or 2 plus an index into ``nodes``. Concepts on which the truth does not depend are gone.
+    ``understood`` are statements that the expression leaves out and the diagram has: that there is
+    an object.
     """
 
     expression: Expression
     tables: Mapping[str, Table]
     nodes: tuple[Node, ...]
+    understood: tuple[Literal, ...] = ()
 
     @property
     def concepts(self) -> tuple[str, ...]:
@@ -123,17 +128,50 @@ def compile_formula(expression: Expression, factors: Mapping[str, Factor]) -> Fo
         UsageError: The formula is too large to be exact.
     """
     resolved = resolve(expression, factors)
-    names = concept_names(resolved)
-    tables = {name: event_table(name, resolved, factors[name]) for name in names}
-    diagrams = Diagrams([tables[name].n_rows for name in names])
-    diagram = _translator(diagrams, tables)
+    tables, diagrams, diagram = _diagrams(resolved, factors)
     root = diagram(resolved)
     if root == FALSE:
         raise _never_true(resolved, diagrams, diagram)
     if root == TRUE:
         hint = "it asks for nothing; remove or change a part"
         raise ExpressionError("the formula is always true", *at(resolved), hint=hint)
-    return _formula(resolved, tables, diagrams, root)
+    understood = tuple(_objects_of_empty(tables, diagrams, root))
+    if understood:
+        meant = reduce(And, understood, resolved)
+        tables, diagrams, diagram = _diagrams(meant, factors)
+        root = diagram(meant)
+        if root == FALSE:
+            name = understood[0].name
+            problem = f"the formula is never true: every picture of {name} shows one at least"
+            hint = f"ask for some {name}, or train {name} on pictures of nothing too"
+            raise ExpressionError(problem, *at(resolved), hint=hint)
+    formula = _formula(resolved, tables, diagrams, root)
+    return replace(formula, understood=understood)
+
+
+def _diagrams(
+    resolved: Expression, factors: Mapping[str, Factor]
+) -> tuple[dict[str, Table], Diagrams, Callable[[Expression], int]]:
+    """The tables of an expression, diagrams over them, and its translation into those."""
+    names = concept_names(resolved)
+    tables = {name: event_table(name, resolved, factors[name]) for name in names}
+    diagrams = Diagrams([tables[name].n_rows for name in names])
+    return tables, diagrams, _translator(diagrams, tables)
+
+
+def _objects_of_empty(
+    tables: Mapping[str, Table], diagrams: Diagrams, root: int
+) -> Iterator[Literal]:
+    """A bare ``object`` for every list of objects without which a formula can be true.
+
+    Only of a concept whose pictures all show one; not where the statements are at their limit.
+    """
+    for variable, (name, table) in enumerate(tables.items()):
+        if not table.factor.fewest or len(table.literals) >= MAX_FIELD_LITERALS:
+            continue
+        empty = diagrams.decision(variable, [FALSE if any(t) else TRUE for t in table.truths])
+        if diagrams.conjunction(root, empty) != FALSE:
+            yield Literal(name, weight=table.weight)
 
 
 def _formula(

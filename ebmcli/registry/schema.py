@@ -116,11 +116,12 @@ class FactorEntry(_Strict):
     unit: str = ""
     parts: list["FactorEntry"] = []
     most: int = 0
+    fewest: int = 0
 
     @model_validator(mode="after")
     def _has_parts(self) -> "FactorEntry":
         if self.kind != "objects":
-            if self.parts or self.most:
+            if self.parts or self.most or self.fewest:
                 raise ValueError(f"a {self.kind} factor has no parts")
             return self
         kinds = [part.kind for part in self.parts]
@@ -128,6 +129,8 @@ class FactorEntry(_Strict):
             raise ValueError("objects have parts, one of them a position, and no names")
         if not any(part.names for part in self.parts) or self.most < 1:
             raise ValueError("objects have a part with names, and most is 1 or more")
+        if not 0 <= self.fewest <= self.most:
+            raise ValueError("fewest is between 0 and most")
         return self
 
     @model_validator(mode="after")

@@ -1,6 +1,6 @@
 """Networks with their objectives, ready to be trained, and their numbers on held-out images."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -84,6 +84,9 @@ def build_trained_concept(
     With a ``partner`` a posterior is trained to be independent of it.
     """
     assert images.labels is not None
+    if factor.kind == "objects":
+        n_objects = (images.labels[:, :, 0] > 0).sum(1)
+        factor = replace(factor, fewest=int(n_objects.min()))
     log_prior = label_prior(factor, images.labels.cpu())
     gaussian = None
     if method != "posterior":

@@ -162,6 +162,11 @@ def _notes(expression: Expression, formula: Formula) -> Iterator[str]:
     for name in concept_names(expression):
         if name not in formula.tables:
             yield f"{name} does not matter: the formula means the same without it"
+    for literal in formula.understood:
+        yield (
+            f"{spell(literal)} is understood: all pictures of {literal.name} show one, and without "
+            "it the formula would be true of an empty floor"
+        )
     for name, table in formula.tables.items():
         values = [literal.statement for literal in table.literals if literal.comparison == "="]
         if len(values) > 1 and table.factor.kind == "categorical":

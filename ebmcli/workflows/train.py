@@ -141,15 +141,16 @@ def finished(
     if not isinstance(network, PosteriorConcept):
         gaussian = network.gaussian if isinstance(network, BaseEnergy) else network.own_gaussian
         header["n_components"] = len(gaussian.variances)
-    if plan.factor is not None:
-        header |= {"factor": plan.factor.to_dict(), "method": plan.method, "base": plan.base}
+    factor = network.factor if isinstance(network, Concept) else None
+    if factor is not None:
+        header |= {"factor": factor.to_dict(), "method": plan.method, "base": plan.base}
     record = Record(
         kind=plan.kind,  # type: ignore[arg-type]  # base or concept
         name=plan.request.name,
         space=plan.info.space,
         file="",
         sha256="",
-        factor=plan.factor,
+        factor=factor,
         method=plan.method if plan.kind == "concept" else None,
         base=plan.base,
         calibration={},

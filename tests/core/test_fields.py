@@ -7,6 +7,7 @@ an object holds, and given that the statements are independent events.
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from random import Random
 
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 from ebmcli.core.composition import event_log_probs
-from ebmcli.core.expression import Expression, Literal
+from ebmcli.core.expression import Expression, Literal, parse
 from ebmcli.core.factors import N_FIELD_CELLS, Factor
 from ebmcli.core.fields import (
     FieldTable,
@@ -296,3 +297,57 @@ def test_by_chance_there_are_half_as_many_objects_as_fit() -> None:
     empty = math.fsum(q[cell * K] for cell in range(G))
     assert G - empty == pytest.approx((OBJECT.most + 1) / 2, abs=1e-9)
     assert chance(OBJECT.part("color")) == [1 / 3] * 3
+
+
+ALWAYS = {"object": replace(OBJECT, fewest=1)}  # learned from pictures that all show an object
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        ("~object(color=red)", "object & ~object(color=red)"),
+        ("2*object(color=red) -> 2*object(shape=cube)", "2*object & (~2*object(color=red) | 2*object(shape=cube))"),
+        ("object(color=red)", "object(color=red)"),
+        ("object(color=red) & ~object(shape=cube)", "object(color=red) & ~object(shape=cube)"),
+        ("object & ~object(color=red)", "object & ~object(color=red)"),
+    ],
+)  # fmt: skip
+def test_no_formula_means_an_empty_floor_that_no_picture_shows(asked: str, meant: str) -> None:
+    formula = compile_formula(parse(asked), ALWAYS)
+    assert formula.expression == compile_formula(parse(asked), FACTORS).expression
+    prior = {"object": chance(OBJECT)}
+    expected = compile_formula(parse(meant), FACTORS)
+    for seed in range(3):
+        q = {"object": random_posterior(seed)}
+        assert formula.probability(q, prior) == pytest.approx(expected.probability(q, prior))
+    empty = {"object": [1.0, *[0.0] * (K - 1)] * G}
+    assert formula.probability(empty, prior) == pytest.approx(0.0)
+
+
+def test_what_was_learned_of_empty_floors_too_may_be_empty() -> None:
+    empty = {"object": [1.0, *[0.0] * (K - 1)] * G}
+    formula = compile_formula(parse("~object(color=red)"), FACTORS)
+    assert formula.understood == ()
+    assert formula.probability(empty, {"object": chance(OBJECT)}) == 1.0
+
+
+def test_no_object_at_all_is_refused_where_every_picture_shows_one() -> None:
+    with pytest.raises(ExpressionError, match="never true: every picture of object shows one"):
+        compile_formula(parse("~object"), ALWAYS)
+    assert compile_formula(parse("~object"), FACTORS).understood == ()
+
+
+def test_the_limit_of_statements_is_not_lowered() -> None:
+    colors, shapes = ("red", "green", "blue"), ("cube", "sphere")
+    six = " & ".join(f"~object(color={c}, shape={s})" for c in colors for s in shapes[:2])
+    assert compile_formula(parse(six), ALWAYS).understood == ()
+
+
+def random_posterior(seed: int) -> list[float]:
+    """Cells that mostly are empty."""
+    source = Random(seed)
+    cells = []
+    for _ in range(G):
+        weights = [200.0, *(source.random() for _ in range(K - 1))]
+        cells += [weight / sum(weights) for weight in weights]
+    return cells

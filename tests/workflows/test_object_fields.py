@@ -77,6 +77,7 @@ def test_a_field_is_trained_saved_and_read(data: Path, registry: Path) -> None:
     trained = train(plan_concept(request(data, registry)), report=lambda _: None)
     record = read_registry(registry).get("concept", "object")
     assert record.factor == OBJECT
+    assert record.factor.fewest == 1  # every picture of the data shows one
     assert {"found", "held_out"} <= set(record.measured)
     assert {"sigma", "found", "invented", "ece"} <= set(quality_table(trained.record.measured)[0])
     plan = plan_inference([data], read_registry(registry))

@@ -127,7 +127,13 @@ def nothing(concept: PosteriorConcept) -> Tensor:
 def _posterior_score_loss(
     concept: PosteriorConcept, base: Base, x0: Tensor, target: Tensor, generator: Generator
 ) -> Tensor:
-    """Mean denoising loss of D = D0 + sigma^2 d/dx log (q_c / pi_c), D0 of the frozen base."""
+    """Mean denoising loss of D = D0 + sigma^2 d/dx log (q_k / pi_k), D0 of the frozen base.
+
+    Soft targets, of numbers and places, have their cell drawn from them: given k images have the
+    density p(x | k), while those of a value have not the mixture of its cells' densities.
+    """
+    if concept.factor.kind in ("scalar", "position"):
+        target = drawn_cells(target, generator)
     sigma = draw_noise_levels(len(x0), generator=generator).to(x0.device)
     x = add_noise(x0, sigma, generator=generator)
     plain = base.denoise(x, sigma).detach()
@@ -136,6 +142,13 @@ def _posterior_score_loss(
     (slope,) = torch.autograd.grad(ratio.sum(), leaf, create_graph=True)
     denoised = plain + sigma.square()[:, None, None, None] * slope
     return denoising_loss(denoised, x0, base.gaussian.posterior_scale(sigma)).mean()
+
+
+def drawn_cells(target: Tensor, generator: Generator) -> Tensor:
+    """One cell per row of weights (B, K), drawn by them: 1 there and 0 elsewhere."""
+    uniform = torch.rand(len(target), generator=generator, device=generator.device)
+    reached = target.cumsum(1) > uniform.to(target.device)[:, None] * target.sum(1, keepdim=True)
+    return torch.where(reached & (reached.cumsum(1) == 1), 1.0, 0.0)
 
 
 def conditional_objective(

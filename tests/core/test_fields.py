@@ -306,7 +306,10 @@ ALWAYS = {"object": replace(OBJECT, fewest=1)}  # learned from pictures that all
     ("asked", "meant"),
     [
         ("~object(color=red)", "object & ~object(color=red)"),
-        ("2*object(color=red) -> 2*object(shape=cube)", "2*object & (~2*object(color=red) | 2*object(shape=cube))"),
+        (
+            "2*object(color=red) -> 2*object(shape=cube)",
+            "2*object & (~2*object(color=red) | 2*object(shape=cube))",
+        ),
         ("object(color=red)", "object(color=red)"),
         ("object(color=red) & ~object(shape=cube)", "object(color=red) & ~object(shape=cube)"),
         ("object & ~object(color=red)", "object & ~object(color=red)"),

@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 from ebmcli.core.base_energy import BaseEnergy
 from ebmcli.core.blanks import blank_some
 from ebmcli.core.concepts import BothConcept, ConditionalConcept, PosteriorConcept
+from ebmcli.core.factors import Factor
 from ebmcli.core.images import TrainingImages, to_intensity
 from ebmcli.core.objective import (
     SIGMA_MAX,
@@ -29,6 +30,7 @@ from ebmcli.training.objectives import (
     base_objective,
     both_objective,
     conditional_objective,
+    drawn_cells,
     nothing,
     posterior_objective,
     residual_objective,
@@ -287,3 +289,61 @@ def test_the_loss_of_a_residual_is_least_at_the_log_ratio_of_the_densities() -> 
     assert loss(0.0) == pytest.approx(2 * math.log(2), rel=1e-6)  # knows nothing
     assert loss(1.0) < min(loss(0.5), loss(2.0)) < loss(0.0)
     assert loss(-1.0) > loss(0.0)
+
+
+def test_cells_are_drawn_by_their_weights() -> None:
+    target = torch.tensor([[0.25, 0.75, 0.0], [0.0, 0.0, 1.0]]).repeat(4000, 1)
+    cells = drawn_cells(target, seeded())
+    assert set(cells.flatten().tolist()) == {0.0, 1.0}
+    assert cells.sum(1).tolist() == [1.0] * len(cells)
+    assert cells[1::2].mean(0).tolist() == [0.0, 0.0, 1.0]
+    assert cells[::2].mean(0).tolist() == pytest.approx([0.25, 0.75, 0.0], abs=0.03)
+
+
+class Line:
+    """Images of one pixel, whose intensity is the number: every posterior is a sum over a grid."""
+
+    factor = Factor(name="size", kind="scalar", low=-1.0, high=1.0)
+    grid = torch.linspace(-1, 1, 201, dtype=torch.float64)
+
+    def __init__(self, power: float) -> None:
+        self.power = power
+        self.weights = cell_weights(self.factor, self.grid).double()
+        self.log_prior = self.weights.mean(0).log()
+        self.gaussian = SimpleNamespace(posterior_scale=torch.ones_like)
+
+    def log_weights(self, x: Tensor, sigma: Tensor) -> Tensor:
+        distance = (x.reshape(-1, 1) - self.grid) / sigma[:, None]
+        return torch.log_softmax(-0.5 * distance.square(), dim=1)
+
+    def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return (self.log_weights(x, sigma).exp() @ self.grid).reshape(x.shape)
+
+    def log_ratio(self, x: Tensor, sigma: Tensor, target: Tensor) -> Tensor:
+        q = (self.log_weights(x, sigma).exp() @ self.weights).clamp_min(1e-300).log()
+        ratio = self.power * (q - self.log_prior)
+        ratio = ratio - torch.logsumexp(ratio + self.log_prior, dim=1, keepdim=True)
+        return torch.logsumexp(ratio + target.double().clamp_min(1e-30).log(), dim=1)
+
+
+def test_the_denoising_term_of_a_number_rewards_no_false_certainty(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The right posterior has the least loss, neither a surer one nor one that is less sure.
+
+    At a third of a spacing, where the mixture over both nodes, no cell drawn, prefers power 1.5.
+    """
+    sigma = Line.factor.spacing / 3
+    levels = "ebmcli.training.objectives.draw_noise_levels"
+    monkeypatch.setattr(levels, lambda n, generator: torch.full((n,), sigma))
+    numbers = Line.grid[torch.randint(201, (3000,), generator=seeded())]
+    x0, target = numbers.reshape(-1, 1, 1, 1), cell_weights(Line.factor, numbers)
+
+    def loss(power: float) -> float:
+        line = Line(power)
+        score = _posterior_score_loss(line, line, x0, target, seeded())  # type: ignore[arg-type]
+        return score.item()
+
+    right = loss(1.0)
+    assert loss(1.5) > right
+    assert loss(0.7) > right

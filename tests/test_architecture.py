@@ -33,7 +33,7 @@ BELOW: dict[str, set[str]] = {
 }
 OWNERS = {  # a library that only these files may know
     "mujoco": {"datasets/renderer.py"},
-    "h5py": {"datasets/hdf5.py", "datasets/importers.py"},
+    "h5py": {"datasets/hdf5.py", "datasets/importers.py", "datasets/partial_file.py"},
     "ruamel": {"registry/document.py"},
     "yaml": {"registry/reading.py"},
     "lark": {"core/expression.py", "core/grammar.py"},

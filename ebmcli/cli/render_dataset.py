@@ -83,7 +83,8 @@ def _render(
 ) -> None:
     """Draw, showing progress, and say what was written."""
     from ebmcli.cli.console import message, note_resumption, print_json, progress, result
-    from ebmcli.datasets.hdf5 import partial_path, read_info
+    from ebmcli.datasets.hdf5 import read_info
+    from ebmcli.datasets.partial_file import partial_path
     from ebmcli.workflows.render import is_rendered
     from ebmcli.workflows.render import render_dataset as rendering
 

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from ebmcli import __version__
 from ebmcli.core.factors import Factor
+from ebmcli.datasets.partial_file import allocate, is_allocated, partial_path
 from ebmcli.datasets.stored_labels import check_labels, row_shape
 from ebmcli.errors import ConfigError, DigestError, FileFormatError, OutputError, OutputExistsError
 
@@ -64,11 +65,6 @@ class DatasetInfo:
         plain = {f.name: getattr(self, f.name) for f in fields(self)} | {"space": self.space}
         factors = [factor.to_dict() for factor in self.factors.values()]
         return plain | {"path": str(self.path), "factors": factors}
-
-
-def partial_path(path: Path) -> Path:
-    """Where a dataset is written until it is complete."""
-    return path.with_name(path.name + ".partial")
 
 
 def read_info(path: Path) -> DatasetInfo:
@@ -175,7 +171,7 @@ class DatasetWriter:
         if not (folder.is_dir() and os.access(folder, os.W_OK)):
             hint = "choose a path in a folder of yours"
             raise OutputError(f"cannot write {path}: {folder} cannot be written", hint=hint)
-        begun = self._partial.exists() and _is_allocated(self._partial)
+        begun = self._partial.exists() and is_allocated(self._partial)
         if begun and not (resume or overwrite):
             hint = "add --resume to continue it, or --overwrite to start again"
             raise OutputExistsError(self._partial, hint=hint)
@@ -241,10 +237,10 @@ class DatasetWriter:
         file = h5py.File(self._partial, "w", libver=("earliest", "v108"), track_order=False)
         for name, value in self._header().items():
             file.attrs.create(name, value)
-        _allocate(file, "images", shape, np.dtype("u1"))
+        allocate(file, "images", shape, np.dtype("u1"))
         for name, factor in info.factors.items():
             dtype = np.dtype("<i8") if factor.names else np.dtype("<f4")
-            array = _allocate(file, f"factors/{name}", (info.n_images, *row_shape(factor)), dtype)
+            array = allocate(file, f"factors/{name}", (info.n_images, *row_shape(factor)), dtype)
             array.attrs.create("factor", np.bytes_(json.dumps(factor.to_dict())))
             if factor.kind == "objects":
                 array.attrs.create("columns", np.bytes_(json.dumps(factor.columns)))
@@ -311,33 +307,10 @@ def _nearest_folder(path: Path) -> Path:
     return next(parent for parent in path.absolute().parents if parent.exists())
 
 
-def _is_allocated(path: Path) -> bool:
-    """False for a file whose making was interrupted: there is nothing in it to go on with.
-
-    A file that cannot be read as HDF5 or is locked counts as true, so that it is never overwritten.
-    """
-    try:
-        with h5py.File(path, "r") as file:
-            names = json.loads(file.attrs.get("factor_order", b'["?"]'))
-            return all(f"factors/{name}" in file for name in names)  # in the order of making
-    except OSError:
-        return path.stat().st_size > 0
-
-
 def _version(info: DatasetInfo) -> int:
     """The lowest version of the format that a dataset needs."""
     listed = any(factor.kind == "objects" for factor in info.factors.values())
     return VERSION if listed else FIRST_VERSION
-
-
-def _allocate(file: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-    """A contiguous array with its space taken at once and no time stamp."""
-    settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    settings.set_layout(h5py.h5d.CONTIGUOUS)
-    settings.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    settings.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    settings.set_obj_track_times(False)
-    return file.create_dataset(name, shape=shape, dtype=dtype, dcpl=settings)
 
 
 @contextmanager

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ebmcli.datasets.hdf5 import DatasetInfo, DatasetWriter, partial_path
+from ebmcli.datasets.hdf5 import DatasetInfo, DatasetWriter
 from ebmcli.datasets.importers import Source, open_celeba, open_dsprites, open_shapes3d
 from ebmcli.datasets.labelled_folder import open_folder
+from ebmcli.datasets.partial_file import partial_path
 from ebmcli.errors import (
     ConfigError,
     FileFormatError,

@@ -9,7 +9,8 @@ import pytest
 
 from ebmcli.core.factors import Factor
 from ebmcli.datasets import hdf5
-from ebmcli.datasets.hdf5 import DatasetInfo, DatasetWriter, partial_path
+from ebmcli.datasets.hdf5 import DatasetInfo, DatasetWriter
+from ebmcli.datasets.partial_file import partial_path
 from ebmcli.datasets.stored_labels import encode_labels
 from ebmcli.errors import (
     ConfigError,

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from ebmcli.core.expression import parse
-from ebmcli.datasets.hdf5 import DatasetWriter, partial_path, read_images, read_info, read_labels
+from ebmcli.datasets.hdf5 import DatasetWriter, read_images, read_info, read_labels
+from ebmcli.datasets.partial_file import partial_path
 from ebmcli.errors import (
     ConfigError,
     EbmError,

@@ -27,7 +27,13 @@ from numpy.typing import NDArray
 
 from ebmcli import __version__
 from ebmcli.core.factors import Factor
-from ebmcli.datasets.partial_file import allocate, is_allocated, partial_path
+from ebmcli.datasets.partial_file import (
+    WAIT,
+    allocate,
+    is_allocated,
+    partial_path,
+    refuse_locked,
+)
 from ebmcli.datasets.stored_labels import check_labels, row_shape
 from ebmcli.errors import ConfigError, DigestError, FileFormatError, OutputError, OutputExistsError
 
@@ -140,7 +146,8 @@ class DatasetWriter:
 
         Raises:
             OutputExistsError: The dataset, or the rest of an interrupted one, is there.
-            OutputError: The folder cannot be written, or the disk is too small.
+            OutputError: The folder cannot be written, the disk is too small, or another process
+                is writing the file.
             ConfigError: The file to resume was begun with other settings.
         """
         self.info, self._partial = info, partial_path(info.path)
@@ -165,6 +172,7 @@ class DatasetWriter:
         path = self.info.path
         if path.is_dir():
             raise OutputError(f"{path} is a folder", hint="name a file, such as scenes.h5")
+        refuse_locked(self._partial)
         if path.exists() and not overwrite:
             raise OutputExistsError(path)
         folder = _nearest_folder(path)
@@ -204,13 +212,21 @@ class DatasetWriter:
             self._file.flush()
 
     def finish(self) -> DatasetInfo:
-        """Record the digest, give the file its name, and say what is in it."""
+        """Record the digest, give the file its name, and say what is in it.
+
+        Raises:
+            OutputError: The partial file is not the one that was written here.
+        """
         if self.n_written != self.info.n_images:
             raise ValueError(f"{self.n_written} of {self.info.n_images} images written")
         with self._reporting():
-            self._file.attrs.modify("digest", np.bytes_(content_digest(self._file)))
+            digest = content_digest(self._file)
+            self._file.attrs.modify("digest", np.bytes_(digest))
             self._file.attrs.modify("complete", np.int64(1))
             self._file.close()
+            if read_info(self._partial).digest != digest:
+                problem = f"{self._partial} was replaced by another command"
+                raise OutputError(problem, hint="give every command a path of its own")
             os.replace(self._partial, self.info.path)  # noqa: PTH105 - atomic on every system
         return read_info(self.info.path)
 
@@ -234,7 +250,8 @@ class DatasetWriter:
         info = self.info
         shape = (info.n_images, info.size, info.size, 3)
         self._refuse_small_disk()
-        file = h5py.File(self._partial, "w", libver=("earliest", "v108"), track_order=False)
+        self._partial.unlink(missing_ok=True)  # a file that somebody has open keeps its content
+        file = h5py.File(self._partial, "x", libver=("earliest", "v108"), track_order=False)
         for name, value in self._header().items():
             file.attrs.create(name, value)
         allocate(file, "images", shape, np.dtype("u1"))
@@ -293,9 +310,8 @@ class DatasetWriter:
         """Turn what the system refuses into an error for people."""
         try:
             yield
-        except BlockingIOError as error:
-            hint = "wait for the other command, or choose another path"
-            raise OutputError(f"{self._partial} is being written", hint=hint) from error
+        except (BlockingIOError, FileExistsError) as error:
+            raise OutputError(f"{self._partial} is being written", hint=WAIT) from error
         except OSError as error:
             problem = f"cannot write {self.info.path}: {error.strerror or error}"
             hint = "check the folder, its permissions and the space on the disk"
@@ -329,6 +345,8 @@ def _opened(path: Path) -> Iterator[Any]:
     except (OSError, KeyError) as error:
         if isinstance(error, PermissionError):
             raise FileFormatError(path, "no permission to read it") from error
+        if isinstance(error, BlockingIOError):
+            raise FileFormatError(path, "is being written by another command") from error
         problem = "is not a dataset" if not h5py.is_hdf5(path) else "is truncated or damaged"
         hint = "write it again with ebm render-dataset or ebm import-dataset"
         raise FileFormatError(path, f"{problem} ({error})", hint=hint) from error

@@ -1,4 +1,4 @@
-"""The file that a dataset is until it is complete: OUT.h5.partial, and its arrays."""
+"""The file that a dataset is until it is complete: OUT.h5.partial, its lock and its arrays."""
 
 import json
 from pathlib import Path
@@ -7,10 +7,33 @@ from typing import Any
 import h5py
 import numpy as np
 
+from ebmcli.errors import OutputError
+
+WAIT = "wait for the other command, or choose another path"
+
 
 def partial_path(path: Path) -> Path:
     """Where a dataset is written until it is complete."""
     return path.with_name(path.name + ".partial")
+
+
+def refuse_locked(partial: Path) -> None:
+    """Refuse a partial file that another command is writing; nothing in it is changed.
+
+    A writer locks its file against readers. Opening a file to write it anew empties it before the
+    lock is asked for, so the lock is tested first.
+
+    Raises:
+        OutputError: Another process has the file open for writing.
+    """
+    if not partial.is_file():
+        return
+    try:
+        h5py.File(partial, "r").close()
+    except BlockingIOError as error:
+        raise OutputError(f"{partial} is being written", hint=WAIT) from error
+    except (OSError, RuntimeError):
+        return  # no HDF5, or damaged: nobody is writing it
 
 
 def is_allocated(partial: Path) -> bool:
@@ -22,7 +45,7 @@ def is_allocated(partial: Path) -> bool:
         with h5py.File(partial, "r") as file:
             names = json.loads(file.attrs.get("factor_order", b'["?"]'))
             return all(f"factors/{name}" in file for name in names)  # in the order of making
-    except OSError:
+    except (OSError, ValueError, TypeError, RuntimeError):
         return partial.stat().st_size > 0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from ebmcli.datasets.hdf5 import DatasetInfo, DatasetWriter
 from ebmcli.datasets.importers import Source, open_celeba, open_dsprites, open_shapes3d
 from ebmcli.datasets.labelled_folder import open_folder
-from ebmcli.datasets.partial_file import partial_path
+from ebmcli.datasets.partial_file import partial_path, refuse_locked
 from ebmcli.errors import (
     ConfigError,
     FileFormatError,
@@ -61,6 +61,7 @@ def plan_import(
         ConfigError: A number is out of range, nothing is left, or the output is the source.
         FileFormatError: The source is not as described.
         OutputExistsError: The output is there.
+        OutputError: Another command is writing it.
     """
     _check_numbers(size, limit, skip)
     if kind not in OPENERS:
@@ -129,8 +130,9 @@ def _check_output(source_path: Path, out: Path, *, overwrite: bool) -> None:
     """Refuse before anything is read."""
     if out.exists() and source_path.resolve() == out.resolve():
         raise ConfigError("the output is the source", hint="choose another path")
+    refuse_locked(partial_path(out))
     if out.exists() and not overwrite:
         raise OutputExistsError(out)
     if partial_path(out).exists() and not overwrite:
-        hint = "another import is running, or one was killed: add --overwrite to start again"
+        hint = "an import was killed: add --overwrite to start again"
         raise OutputExistsError(partial_path(out), hint=hint)

@@ -177,14 +177,39 @@ def test_two_processes_do_not_write_one_file(path):
         "from ebmcli.errors import OutputError\n"
         "info = DatasetInfo(path=Path(sys.argv[1]), recipe='scenes', size=8, n_images=10, seed=3,\n"
         "    factors={}, digest='', versions={})\n"
-        "try:\n    DatasetWriter(info, resume=True)\n"
-        "except OutputError as error:\n    print(error.problem)\n"
+        "for options in ({}, {'resume': True}, {'overwrite': True}):\n"
+        "    for begin in (DatasetWriter.check, DatasetWriter):\n"
+        "        try:\n            begin(info, **options)\n"
+        "        except OutputError as error:\n            print(error.problem)\n"
     )
     with DatasetWriter(described(path)) as writer:
         writer.write(*content(0, 4))
+        before = partial_path(path).read_bytes()
         other = [sys.executable, "-c", program, str(path)]
         done = subprocess.run(other, capture_output=True, text=True, check=True)
-    assert "is being written" in done.stdout
+        assert partial_path(path).read_bytes() == before
+        writer.write(*content(4, N))
+        writer.finish()
+    assert done.stdout.splitlines() == 6 * [f"{partial_path(path)} is being written"]
+
+
+def test_a_partial_file_that_was_replaced_does_not_get_the_name(path, tmp_path):
+    with DatasetWriter(described(tmp_path / "other.h5")) as other:
+        other.write(*content(0, 4))
+    with DatasetWriter(described(tmp_path / "complete.h5")) as another:
+        images, labels = content()
+        another.write(images[::-1], labels)
+        complete = another.finish()
+    for replacement, error in (
+        (partial_path(tmp_path / "other.h5"), FileFormatError),
+        (complete.path, OutputError),
+    ):
+        with DatasetWriter(described(path), overwrite=True) as writer:
+            writer.write(*content())
+            replacement.replace(partial_path(path))
+            with pytest.raises(error):
+                writer.finish()
+        assert not path.exists()
 
 
 def test_impossible_outputs_are_refused_before_any_work(path, monkeypatch):

@@ -11,10 +11,12 @@ from PIL import Image
 from ebmcli.datasets import importers
 from ebmcli.datasets.hdf5 import read_info
 from ebmcli.datasets.importers import HUES, chosen_rows
+from ebmcli.datasets.partial_file import partial_path
 from ebmcli.errors import (
     ConfigError,
     EbmError,
     FileFormatError,
+    OutputError,
     OutputExistsError,
     UnknownNameError,
 )
@@ -320,6 +322,23 @@ def test_an_existing_dataset_is_replaced_only_on_demand(folder: Path, tmp_path: 
         import_all("folder", folder, out, size=8)
     assert read_info(out) == before
     assert import_all("folder", folder, out, size=16, overwrite=True).size == 16
+
+
+def test_what_another_command_is_writing_is_refused(folder: Path, tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    out = tmp_path / "f.h5"
+    with partial_path(out).open("wb") as file:
+        file.write(b"begun")
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for overwrite in (False, True):
+            with pytest.raises(OutputError, match="is being written"):
+                plan_import("folder", folder, out, size=8, overwrite=overwrite)
+    assert partial_path(out).read_bytes() == b"begun"
+    with pytest.raises(OutputExistsError) as caught:
+        plan_import("folder", folder, out, size=8)
+    assert "--overwrite" in str(caught.value.hint)
+    plan_import("folder", folder, out, size=8, overwrite=True)
 
 
 def test_what_cannot_be_meant_is_refused(shapes3d: Path, tmp_path: Path) -> None:

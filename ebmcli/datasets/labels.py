@@ -2,23 +2,25 @@
 
 An expression is true of labels as it reads: a name when it is the label, a place when both
 coordinates are within PLACE_TOLERANCE, ``size=0.4`` within one spacing of the factor's nodes,
-``size>0.4`` by comparison, ``object(color=red, position=(0.4,-0.2))`` when one object has it all.
+``size>0.4`` and ``size>=0.4`` by comparison as written,
+``object(color=red, position=(0.4,-0.2))`` when one object has it all.
 """
 
 import operator
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ebmcli.core.expression import Expression, Literal, interpret, parse
+from ebmcli.core.expression import Expression, Literal, interpret, map_literals, parse
 from ebmcli.core.factors import Factor, Label, Value
-from ebmcli.core.statements import resolve, usage
+from ebmcli.core.statements import plainest, resolve, usage
 from ebmcli.datasets.recipes import Recipe
 from ebmcli.errors import ConfigError, UnknownNameError
 
 PLACE_TOLERANCE = 0.2  # per coordinate, half sides of the field
+EQUAL = 1e-9  # of a factor's range: numbers of a grid and typed ones that differ less are equal
 MAX_DRAWS = 1000  # per image, before a held-out expression counts as true of everything
 MAX_GRID = 1000  # points per axis; chosen
 
@@ -50,10 +52,28 @@ def read_restriction(
                 raise ConfigError(f"{factor.name} is restricted twice", hint="name it once")
             read = _fixed_values if option == "--fix" else _grid_values
             allowed[factor.name] = read(factor, value.strip())
-    held_out = resolve(parse(hold_out), recipe.factors) if hold_out else None
+    held_out = read_held_out(hold_out, recipe.factors) if hold_out else None
     restriction = Restriction(allowed=allowed, held_out=held_out)
     draw_labels(recipe, restriction, np.random.default_rng(0))
     return restriction
+
+
+def read_held_out(source: str, factors: Mapping[str, Factor]) -> Expression:
+    """A checked expression in which ``>=`` and ``<=`` stay: labels may lie on a grid.
+
+    Raises:
+        UnknownNameError, ExpressionError: As :func:`~ebmcli.core.statements.resolve`.
+    """
+    typed = parse(source)
+    resolve(typed, factors)
+
+    def as_typed(literal: Literal) -> Expression:
+        plain = plainest(literal, factors[literal.name])
+        if isinstance(plain, Literal) and literal.comparison in (">=", "<="):
+            return replace(plain, comparison=literal.comparison)
+        return plain
+
+    return map_literals(typed, as_typed)
 
 
 def draw_labels(
@@ -110,7 +130,10 @@ def _literal_holds(literal: Literal, label: Label, factor: Factor) -> bool:
         raise TypeError(f"{literal} says nothing about {label!r}")
     if literal.comparison == "=":
         return abs(label - asked) <= factor.spacing
-    return label > asked if literal.comparison == ">" else label < asked
+    same = abs(label - asked) <= EQUAL * (factor.high - factor.low)
+    if same:
+        return literal.comparison in (">=", "<=")
+    return (label > asked) == (literal.comparison in (">", ">="))
 
 
 def _describes(literal: Literal, thing: Mapping[str, Value], factor: Factor) -> bool:

@@ -99,6 +99,22 @@ def test_a_held_out_expression_never_holds_and_the_rest_keeps_its_odds():
     assert not any(each["size"] > 0.4 for each in drawn(hold_out="size>0.4"))
 
 
+@pytest.mark.parametrize(
+    ("hold_out", "left"),
+    [
+        ("size>=0.45", {0.3, 0.375}),
+        ("size>0.45", {0.3, 0.375, 0.45}),
+        ("size<=0.45", {0.525, 0.6}),
+        ("size<0.45", {0.45, 0.525, 0.6}),
+        ("~(size>=0.45)", {0.45, 0.525, 0.6}),
+    ],
+)
+def test_a_bound_on_a_grid_point_is_held_out_as_written(hold_out, left):
+    for options in ({"grid": ("size=5",)}, {"fix": ("size=0.3,0.375,0.45,0.525,0.6",)}):
+        labels = drawn(hold_out=hold_out, **options)
+        assert {round(each["size"], 6) for each in labels} == left
+
+
 def test_binary_factors_are_fixed_by_yes_and_no():
     faces = find_recipe("faces")
     restriction = read_restriction(faces, fix=("old=yes",), hold_out="old & male")

@@ -21,7 +21,8 @@ from ebmcli.errors import ConfigError, UnknownNameError
 
 PLACE_TOLERANCE = 0.2  # per coordinate, half sides of the field
 EQUAL = 1e-9  # of a factor's range: numbers of a grid and typed ones that differ less are equal
-MAX_DRAWS = 1000  # per image, before a held-out expression counts as true of everything
+MAX_DRAWS = 100_000  # per image; where 1 % of draws will do, never needed
+N_TRIED, N_ALLOWED = 2000, 20  # draws before anything is rendered, and how many must be allowed
 MAX_GRID = 1000  # points per axis; chosen
 
 
@@ -54,8 +55,26 @@ def read_restriction(
             allowed[factor.name] = read(factor, value.strip())
     held_out = read_held_out(hold_out, recipe.factors) if hold_out else None
     restriction = Restriction(allowed=allowed, held_out=held_out)
-    draw_labels(recipe, restriction, np.random.default_rng(0))
+    _refuse_rare(recipe, restriction)
     return restriction
+
+
+def _refuse_rare(recipe: Recipe, restriction: Restriction) -> None:
+    """Refuse a restriction that fewer than 1 % of draws meet; drawing stops once enough do.
+
+    Raises:
+        ConfigError: Fewer than N_ALLOWED of N_TRIED draws are allowed.
+    """
+    rng, n_allowed = np.random.default_rng(0), 0
+    for _ in range(N_TRIED):
+        n_allowed += _draw_once(recipe, restriction, rng) is not None
+        if n_allowed == N_ALLOWED:
+            return
+    least = f"at least {N_ALLOWED} are needed"
+    problem = f"{n_allowed} of {N_TRIED} pictures drawn at random are allowed, {least}"
+    what = "--fix" if restriction.held_out is None else f"--hold-out {restriction.held_out}"
+    hint = "hold out less; to show a few values only, name them with --fix"
+    raise ConfigError(f"{what}: {problem}", hint=hint)
 
 
 def read_held_out(source: str, factors: Mapping[str, Factor]) -> Expression:
@@ -81,24 +100,35 @@ def draw_labels(
 ) -> dict[str, Label]:
     """Labels of one image, drawn again while the held-out expression is true of them.
 
+    Raises:
+        ConfigError: None of MAX_DRAWS draws in a row was allowed.
+    """
+    for _ in range(MAX_DRAWS):
+        labels = _draw_once(recipe, restriction, rng)
+        if labels is not None:
+            return labels
+    problem = f"none of {MAX_DRAWS} draws was allowed"
+    raise ConfigError(f"--hold-out: {problem}", hint="hold out less, or allow more with --fix")
+
+
+def _draw_once(
+    recipe: Recipe, restriction: Restriction, rng: np.random.Generator
+) -> dict[str, Label] | None:
+    """Labels of one draw, or None where they are not allowed.
+
     Where a recipe has a list of objects, its other factors go with that list: there, restricted
     factors are not written over but everything is drawn again until they are met.
-
-    Raises:
-        ConfigError: It was true of MAX_DRAWS draws in a row.
     """
+    labels = dict(recipe.draw(rng))
     listed = any(factor.kind == "objects" for factor in recipe.factors.values())
-    for _ in range(MAX_DRAWS):
-        labels = dict(recipe.draw(rng))
-        if not listed:
-            for name, values in restriction.allowed.items():
-                labels[name] = values[int(rng.integers(len(values)))]
-        elif any(labels[name] not in values for name, values in restriction.allowed.items()):
-            continue
-        if restriction.held_out is None or not holds(restriction.held_out, labels, recipe.factors):
-            return labels
-    problem = f"{restriction.held_out} holds for all that could be drawn"
-    raise ConfigError(f"--hold-out: {problem}", hint="hold out less, or allow more with --fix")
+    if not listed:
+        for name, values in restriction.allowed.items():
+            labels[name] = values[int(rng.integers(len(values)))]
+    elif any(labels[name] not in values for name, values in restriction.allowed.items()):
+        return None
+    if restriction.held_out is not None and holds(restriction.held_out, labels, recipe.factors):
+        return None
+    return labels
 
 
 def holds(

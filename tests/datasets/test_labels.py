@@ -115,6 +115,17 @@ def test_a_bound_on_a_grid_point_is_held_out_as_written(hold_out, left):
         assert {round(each["size"], 6) for each in labels} == left
 
 
+def test_a_rare_restriction_is_refused_at_the_start_and_others_never_fail_later():
+    """Of 24 pairs of equal odds one tenth of the sizes is left: 0.4 %; two thirds, 2.8 %."""
+    with pytest.raises(ConfigError, match=r"of 2000 pictures drawn .* at least 20 are needed"):
+        read_restriction(SCENES, hold_out="~(shape=cube & color=red & size<0.33)")
+    rare = read_restriction(SCENES, hold_out="~(shape=cube & color=red & size<0.5)")
+    for seed in range(5):
+        labels = draw_labels(SCENES, rare, np.random.default_rng(seed))
+        assert (labels["shape"], labels["color"]) == ("cube", "red")
+        assert labels["size"] < 0.5
+
+
 def test_binary_factors_are_fixed_by_yes_and_no():
     faces = find_recipe("faces")
     restriction = read_restriction(faces, fix=("old=yes",), hold_out="old & male")
@@ -140,8 +151,8 @@ def test_binary_factors_are_fixed_by_yes_and_no():
         ({"grid": ["position=many"]}, ConfigError, "2 to 1000"),
         ({"hold_out": "shape=cube &"}, ExpressionError, "expected"),
         ({"hold_out": "shape=cone"}, UnknownNameError, "unknown value of shape"),
-        ({"hold_out": "color=red | ~color=red"}, ConfigError, "all that could be drawn"),
-        ({"hold_out": "color=red", "fix": ["color=red"]}, ConfigError, "all that could be drawn"),
+        ({"hold_out": "color=red | ~color=red"}, ConfigError, "0 of 2000 .* are allowed"),
+        ({"hold_out": "color=red", "fix": ["color=red"]}, ConfigError, "0 of 2000 .* are allowed"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(options, error, message):

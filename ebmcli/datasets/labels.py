@@ -191,8 +191,8 @@ def _fixed_values(factor: Factor, text: str) -> tuple[Value, ...]:
         raise ConfigError(problem, hint="use --hold-out to leave objects out")
     pattern = r"\([^()]*\)" if factor.kind == "position" else r"[^,]+"
     words = [word.strip() for word in re.findall(pattern, text)]
-    if not any(words):
-        raise ConfigError(f"{text!r} is no value of {factor.name}", hint=usage(factor.name, factor))
+    if not any(words) or re.sub(pattern, "", text).strip(" ,"):
+        raise _no_value(factor, text)
     if factor.names:
         for word in words:
             if word not in factor.names:
@@ -202,9 +202,20 @@ def _fixed_values(factor: Factor, text: str) -> tuple[Value, ...]:
     for word in words:
         literal = resolve(parse(f"{factor.name}={word}"), {factor.name: factor})
         if not isinstance(literal, Literal) or literal.value is None:
-            raise TypeError(f"{literal} is no value")
+            raise _no_value(factor, word)
         values.append(literal.value)
     return tuple(values)
+
+
+def _no_value(factor: Factor, text: str) -> ConfigError:
+    """The error about text that is not, or not only, values of a factor."""
+    low, high = f"{factor.low:g}", f"{factor.high:g}"
+    if factor.kind == "position":
+        low, high = f"({low},{low})", f"({high},{high})"
+    hint = usage(factor.name, factor)
+    if not factor.names:
+        hint = f"separate several values by commas, as in {low},{high}; {hint}"
+    return ConfigError(f"--fix: {text!r} is no value of {factor.name}", hint=hint)
 
 
 def _grid_values(factor: Factor, text: str) -> tuple[Value, ...]:

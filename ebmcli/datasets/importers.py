@@ -45,14 +45,15 @@ class Source:
     """A dataset to be imported.
 
     ``labels`` are as ``datasets/hdf5.py`` stores them, N rows per factor; ``batches`` yields the
-    images of the same rows in the same order, uint8 (n, S, S, 3). ``digest`` tells the source from
-    others, whatever part of it is taken: imports of one source share pictures.
+    images of the same rows in the same order, uint8 (n, S, S, 3), from ``files``. ``digest`` tells
+    the source from others, whatever part of it is taken: imports of one source share pictures.
     """
 
     recipe: str
     factors: dict[str, Factor]
     labels: dict[str, NDArray[Any]]
     batches: Callable[[], Iterator[Picture]]
+    files: tuple[Path, ...]  # all that are read, labels too
     digest: str
     seed: int | None = None  # of the shuffling; None keeps the order
 
@@ -110,6 +111,7 @@ def open_celeba(folder: Path, *, size: int, part: slice) -> Source:
         factors={name: Factor(name=name, kind="binary", names=YES_NO) for name in labels},
         labels=labels,
         batches=lambda: batches_of_files([images / file for file in files], size),
+        files=(table, *(images / file for file in files)),
         digest=f"sha256:{hashlib.sha256(table.read_bytes()).hexdigest()}",
     )
 
@@ -214,6 +216,7 @@ def open_shapes3d(path: Path, *, size: int, part: slice) -> Source:
         factors=factors,
         labels={name: columns[name][rows] for name in factors},
         batches=lambda: _gathered(blocks(), rows, size),
+        files=(path,),
         digest=ends_digest(path),
         seed=SHUFFLE_SEED,
     )
@@ -254,6 +257,7 @@ def open_dsprites(path: Path, *, size: int, part: slice) -> Source:
         factors=factors,
         labels={name: columns[name][rows] for name in factors},
         batches=lambda: _gathered(_sprites(path, len(values)), rows, size),
+        files=(path,),
         digest=ends_digest(path),
         seed=SHUFFLE_SEED,
     )

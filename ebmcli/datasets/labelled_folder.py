@@ -82,6 +82,7 @@ def open_folder(folder: Path, *, size: int, part: slice) -> Source:
         factors=factors,
         labels={name: encode_labels(factors[name], values[name])[rows] for name in factors},
         batches=lambda: batches_of_files(chosen, size),
+        files=(table.path, *chosen),
         digest=images_digest(folder, table.column("file")),
         seed=SHUFFLE_SEED,
     )

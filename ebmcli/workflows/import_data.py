@@ -1,6 +1,6 @@
 """From somebody else's images and labels to a dataset file."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +58,8 @@ def plan_import(
 
     Raises:
         UnknownNameError: No such kind.
-        ConfigError: A number is out of range, nothing is left, or the output is the source.
+        ConfigError: A number is out of range, nothing is left, or the output is a file of the
+            source.
         FileFormatError: The source is not as described.
         OutputExistsError: The output is there.
         OutputError: Another command is writing it.
@@ -71,6 +72,7 @@ def plan_import(
     _check_output(source_path, out, overwrite=overwrite)
     part = slice(skip, None if limit is None else skip + limit)
     source = OPENERS[kind](source_path, size=size, part=part)
+    _refuse_source(source.files, out)
     if not source.n_images:
         raise ConfigError(f"--skip {skip} leaves no image of {source_path}", hint="skip fewer")
     numbers = {name: n for name, n in (("limit", limit), ("skip", skip)) if n}
@@ -128,11 +130,19 @@ def _check_numbers(size: int, limit: int | None, skip: int) -> None:
 
 def _check_output(source_path: Path, out: Path, *, overwrite: bool) -> None:
     """Refuse before anything is read."""
-    if out.exists() and source_path.resolve() == out.resolve():
-        raise ConfigError("the output is the source", hint="choose another path")
+    _refuse_source([source_path], out)
     refuse_locked(partial_path(out))
     if out.exists() and not overwrite:
         raise OutputExistsError(out)
     if partial_path(out).exists() and not overwrite:
         hint = "an import was killed: add --overwrite to start again"
         raise OutputExistsError(partial_path(out), hint=hint)
+
+
+def _refuse_source(files: Iterable[Path], out: Path) -> None:
+    """Refuse an output that would take the place of a file that is read, or begin over one."""
+    written = [path for path in (out, partial_path(out)) if path.exists()]
+    for file in files if written else ():
+        if any(file.samefile(path) for path in written):
+            problem = f"{out}: the output is the source"
+            raise ConfigError(f"{problem}, {file}", hint="choose another path")

@@ -324,6 +324,26 @@ def test_an_existing_dataset_is_replaced_only_on_demand(folder: Path, tmp_path: 
     assert import_all("folder", folder, out, size=16, overwrite=True).size == 16
 
 
+def test_no_file_of_the_source_is_written_over(
+    shapes3d: Path, dsprites: Path, folder: Path, tmp_path: Path
+) -> None:
+    """Also where the source is typed as its folder, and where the output is a link to a file."""
+    link = tmp_path / "link.h5"
+    link.symlink_to(shapes3d)
+    begun = shapes3d.rename(tmp_path / "3d.h5.partial")
+    shapes3d.write_bytes(begun.read_bytes())
+    for kind, source, out in (
+        ("3dshapes", shapes3d.parent, shapes3d),
+        ("3dshapes", shapes3d, link),
+        ("3dshapes", begun, tmp_path / "3d.h5"),
+        ("dsprites", dsprites.parent, dsprites),
+        ("folder", folder, folder / "a.png"),
+        ("folder", folder, folder / "labels.csv"),
+    ):
+        with pytest.raises(ConfigError, match="the output is the source"):
+            plan_import(kind, source, out, overwrite=True)
+
+
 def test_what_another_command_is_writing_is_refused(folder: Path, tmp_path: Path) -> None:
     fcntl = pytest.importorskip("fcntl")
     out = tmp_path / "f.h5"

@@ -190,7 +190,11 @@ def _paths(folder: Path, table: Table) -> list[Path]:
 
 
 def _factor_columns(table: Table) -> dict[str, list[str]]:
-    """The columns of each factor: NAME_x and NAME_y of numbers are one."""
+    """The columns of each factor: NAME_x and NAME_y of numbers are one.
+
+    Raises:
+        FileFormatError: NAME is no name, or the name of another column.
+    """
     columns: dict[str, list[str]] = {}
     for name in table.header[1:]:
         stem = re.sub(r"_[xy]$", "", name)
@@ -199,8 +203,22 @@ def _factor_columns(table: Table) -> dict[str, list[str]]:
             column in table.header and all(_number(cell) for cell in table.column(column))
             for column in pair
         )
+        if paired:
+            _check_stem(table, stem)
         columns[stem if paired else name] = pair if paired else [name]
     return columns
+
+
+def _check_stem(table: Table, stem: str) -> None:
+    """Refuse a pair of columns whose factor would have no name or that of another column."""
+    if stem in table.header[1:]:
+        problem = f"{stem}_x and {stem}_y are the place {stem}, and there is a column {stem!r}"
+        raise FileFormatError(table.path, problem, hint="rename the column or the pair")
+    if not _is_name(stem):
+        problem = f"{stem}_x and {stem}_y are the place {stem!r}, which is no name"
+        better = _as_name(stem)
+        hint = f"call them {better}_x and {better}_y"
+        raise FileFormatError(table.path, problem, hint=hint)
 
 
 def _factor(table: Table, name: str, columns: list[str]) -> tuple[Factor, list[Value]]:

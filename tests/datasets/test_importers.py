@@ -207,6 +207,8 @@ def test_a_table_from_a_spreadsheet_is_read(folder: Path, tmp_path: Path) -> Non
         ("kind,age", "or,age", r"labels\.csv:1: 'or' is no name"),
         ("kind,age", "age,age", r"labels\.csv:1: the column 'age' is there twice"),
         ("file,", "image,", r"labels\.csv:1: the first column must be file, not 'image'"),
+        ("kind,age", "at,age", r"at_x and at_y are the place at, and there is a column 'at'"),
+        ("at_x,at_y", "and_x,and_y", r"and_x and and_y are the place 'and', which is no name"),
         ("cat", '"ca"t', r"labels\.csv: is not a table"),
         (TABLE, "", r"labels\.csv: holds no rows"),
     ],

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ebmcli.core.expression import KEYWORDS, NAME
 from ebmcli.core.factors import Factor, Value
@@ -31,6 +32,7 @@ from ebmcli.imaging import find_images
 TABLE = "labels.csv"
 N_SAMPLED = 16  # images whose bytes count in the folder's digest; chosen
 LARGEST = float(np.finfo(np.float32).max)  # labels are stored in float32
+MOVED = 1e-3  # of the range of a factor, by which float32 may move a number; chosen
 TAKEN = (
     "scenes",
     "faces",
@@ -257,10 +259,23 @@ def _measured(table: Table, name: str, columns: list[str]) -> tuple[Factor, list
     low, high = float(numbers.min()), float(numbers.max())
     if low == high:
         raise FileFormatError(table.path, f"{name} is {low} in every row: leave the column out")
+    _check_rounding(table, numbers, columns)
     if len(columns) == 2:
         factor = Factor(name=name, kind="position", low=low, high=high)
         return factor, [(float(x), float(y)) for x, y in numbers.T]
     return Factor(name=name, kind="scalar", low=low, high=high), [float(x) for x in numbers[0]]
+
+
+def _check_rounding(table: Table, numbers: NDArray[np.float64], columns: list[str]) -> None:
+    """Refuse numbers (columns, rows) that are stored as noticeably other ones."""
+    moved = np.abs(numbers.astype(np.float32) - numbers)
+    column, row = np.unravel_index(moved.argmax(), moved.shape)
+    if moved[column, row] > MOVED * (numbers.max() - numbers.min()):
+        number = float(numbers[column, row])
+        stored = float(np.float32(number))
+        problem = f"{columns[column]}: {number!r} would be stored as {stored!r}, in 32 bits"
+        hint = "subtract an offset from all rows, such as the smallest number"
+        raise table.wrong(int(row), f"{problem}; the numbers are too close together", hint=hint)
 
 
 def _number(cell: str) -> bool:

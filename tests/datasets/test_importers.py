@@ -228,6 +228,20 @@ def test_a_column_with_one_value_is_no_factor(folder: Path, tmp_path: Path) -> N
         import_all("folder", folder, tmp_path / "f.h5", size=8)
 
 
+def test_numbers_that_32_bits_cannot_tell_apart_are_refused(folder: Path, tmp_path: Path) -> None:
+    """Of float32, neighbours above 2^30 are 128 apart; near 1700000 they are 1/8 apart."""
+    table = TABLE.replace(",3,", ",{0},").replace("4.5", "{1}").replace("10", "{2}")
+    stamps = [1700000000, 1700000020, 1700000040]
+    (folder / "labels.csv").write_text(table.format(*stamps))
+    with pytest.raises(FileFormatError, match=r"labels\.csv:\d: age: 17000000") as caught:
+        plan_import("folder", folder, tmp_path / "f.h5", size=8)
+    assert "subtract an offset" in str(caught.value.hint)
+    (folder / "labels.csv").write_text(table.format(*(stamp - stamps[0] for stamp in stamps)))
+    assert plan_import("folder", folder, tmp_path / "f.h5", size=8).info.factors["age"].high == 40
+    (folder / "labels.csv").write_text(table.format(1700000.01, 1700100, 1700200))
+    plan_import("folder", folder, tmp_path / "f.h5", size=8)
+
+
 def test_a_pair_of_which_one_is_words_stays_apart(folder: Path, tmp_path: Path) -> None:
     text = TABLE.replace(",-1,0.5", ",left,0.5").replace(",1,0\n", ",right,0\n")
     (folder / "labels.csv").write_text(text.replace("10,0,2", "10,right,2"))

@@ -188,9 +188,12 @@ def open_shapes3d(path: Path, *, size: int, part: slice) -> Source:
     path = path / "3dshapes.h5" if path.is_dir() else path
     with _opened(path) as file:
         values = np.asarray(file["labels"][:], dtype=np.float64)
-        shape = file["images"].shape
+        shape, dtype = file["images"].shape, file["images"].dtype
     if shape[1:] != (64, 64, 3) or values.shape != (shape[0], 6) or not len(values):
         raise FileFormatError(path, "images and labels do not have the shapes of 3D Shapes")
+    if dtype != np.uint8:
+        hint = "multiply intensities by 255, round them and store them as uint8"
+        raise FileFormatError(path, f"images are {dtype}, those of 3D Shapes uint8", hint=hint)
     rows = chosen_rows(len(values), part)
     factors, columns = {}, {}
     for column, name in enumerate(("floor_hue", "wall_hue", "object_hue")):

@@ -19,21 +19,15 @@ from dataclasses import dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, get_args
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from ebmcli import __version__
-from ebmcli.core.factors import Factor
-from ebmcli.datasets.partial_file import (
-    WAIT,
-    allocate,
-    is_allocated,
-    partial_path,
-    refuse_locked,
-)
+from ebmcli.core.factors import Factor, Kind
+from ebmcli.datasets.partial_file import WAIT, allocate, is_allocated, partial_path, refuse_locked
 from ebmcli.datasets.stored_labels import check_labels, row_shape
 from ebmcli.errors import ConfigError, DigestError, FileFormatError, OutputError, OutputExistsError
 
@@ -42,6 +36,9 @@ FIRST_VERSION = 1  # of files without lists of objects, which older programs rea
 READ_ROWS = 1000  # images per read while a digest is computed; chosen
 NO_DIGEST = "sha256:" + 64 * "0"
 LIBRARIES = ("mujoco", "numpy")  # whose versions may change a picture
+# what h5py, JSON and conversions raise where bytes of a header are wrong
+WRONG = (OSError, LookupError, ArithmeticError, ValueError, TypeError, AttributeError, RuntimeError)
+AGAIN = "write it again with ebm render-dataset or ebm import-dataset"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,14 +339,13 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except (OSError, KeyError) as error:
+    except WRONG as error:
         if isinstance(error, PermissionError):
             raise FileFormatError(path, "no permission to read it") from error
         if isinstance(error, BlockingIOError):
             raise FileFormatError(path, "is being written by another command") from error
         problem = "is not a dataset" if not h5py.is_hdf5(path) else "is truncated or damaged"
-        hint = "write it again with ebm render-dataset or ebm import-dataset"
-        raise FileFormatError(path, f"{problem} ({error})", hint=hint) from error
+        raise FileFormatError(path, f"{problem} ({error})", hint=AGAIN) from error
 
 
 def _info(path: Path, file: Any) -> DatasetInfo:
@@ -373,7 +369,7 @@ def _info(path: Path, file: Any) -> DatasetInfo:
         if len(array) != n_images:
             raise FileFormatError(path, f"has {len(array)} labels of {name}, {n_images} images")
     seed = int(attrs["seed"])
-    return DatasetInfo(
+    info = DatasetInfo(
         path=path,
         recipe=_text(attrs["recipe"]),
         size=int(attrs["size"]),
@@ -384,6 +380,17 @@ def _info(path: Path, file: Any) -> DatasetInfo:
         versions=json.loads(_text(attrs["versions"])),
         settings=json.loads(_text(attrs["settings"])),
     )
+    _check_header(info, file["images"].shape)
+    return info
+
+
+def _check_header(info: DatasetInfo, shape: tuple[int, ...]) -> None:
+    """Refuse a header that damage has made say other things than its arrays."""
+    kinds = get_args(Kind)
+    sound = all(each.name == name and each.kind in kinds for name, each in info.factors.items())
+    square = shape[1:] == (info.size, info.size, 3)
+    if not (sound and square and isinstance(info.settings, dict)):
+        raise FileFormatError(info.path, "has a damaged header", hint=AGAIN)
 
 
 def _text(value: Any) -> str:

@@ -257,6 +257,41 @@ def test_a_truncated_file_is_told(path):
         hdf5.read_info(path)
 
 
+@pytest.mark.parametrize(
+    ("where", "name", "value"),
+    [
+        ("/", "settings", b"{"),
+        ("/", "settings", b"[]"),
+        ("/", "versions", b'{"ebm": "\xff"}'),
+        ("/", "recipe", b"sc\xffnes"),
+        ("/", "factor_order", b"7"),
+        ("/", "version", b"one"),
+        ("/", "size", 9),
+        ("factors/color", "factor", b'{"name": "color", "kind": "categorical", "names": 3}'),
+        ("factors/color", "factor", b'{"name": "color", "kind": "categorjcal"}'),
+        ("factors/color", "factor", b'{"name": "colour", "kind": "binary"}'),
+        ("factors/color", "factor", b"[1]"),
+    ],
+)
+def test_a_damaged_header_is_told(path, where, name, value):
+    written(path)
+    with h5py.File(path, "r+") as file:
+        file[where].attrs[name] = np.bytes_(value) if isinstance(value, bytes) else value
+    for read in (hdf5.read_info, hdf5.verify_digest):
+        with pytest.raises(FileFormatError, match="damaged"):
+            read(path)
+
+
+def test_errors_of_the_file_library_are_told(path, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("unable to get the link")
+
+    written(path)
+    monkeypatch.setattr(hdf5, "_info", broken)
+    with pytest.raises(FileFormatError, match="unable to get the link"):
+        hdf5.read_info(path)
+
+
 def test_a_newer_version_asks_for_an_update(path):
     written(path)
     with h5py.File(path, "r+") as file:

@@ -61,7 +61,6 @@ class _Files:
 
     new: list[Record] = field(default_factory=list)  # written; not there before
     damaged: list[tuple[Path, bytes]] = field(default_factory=list)  # to be written at the end
-    replaced: list[Path] = field(default_factory=list)  # to be removed afterwards
 
 
 def export(
@@ -130,8 +129,6 @@ def import_archive(
     except BaseException:  # Ctrl-C too: what is not registered is not left behind
         discard(path, files.new)
         raise
-    for file in files.replaced:
-        file.unlink(missing_ok=True)
     return done
 
 
@@ -163,7 +160,7 @@ def _take(
             files.new.append(record)
         write_bytes(file, data)
     if old is not None and old.file != record.file:
-        files.replaced.append(editor.registry.file(old))
+        editor.drop(editor.registry.file(old))
 
 
 def _holds(file: Path, sha256: str) -> bool:

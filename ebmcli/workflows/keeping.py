@@ -49,17 +49,15 @@ def keep_trained(
                 raise OutputExistsError(f"{record.kind} {record.name!r}", hint="add --overwrite")
             kept = place(editor, replace(record, sha256=bytes_digest(data)))
             file = editor.registry.file(kept)
-            before = {editor.registry.file(other) for other in editor.registry.records()}
             editor.put(kept, overwrite=overwrite)  # first: what is refused writes nothing
             if not file.exists():
                 new.append(kept)
             write_bytes(file, data)
-            after = {editor.registry.file(other) for other in editor.registry.records()}
+            if old is not None:
+                editor.drop(editor.registry.file(old))
     except BaseException:  # Ctrl-C too; and registry.yaml is written at the end of the block
         discard(path, new)
         raise
-    for unnamed in before - after:
-        unnamed.unlink(missing_ok=True)
     return kept
 
 

@@ -16,7 +16,7 @@ from ebmcli.errors import (
     OutputExistsError,
     UnknownNameError,
 )
-from ebmcli.registry import Kind, Record, Registry, checkpoint_file, edit_registry, read_registry
+from ebmcli.registry import Kind, Record, Registry, checkpoint_file, edit_registry
 
 
 def summaries(
@@ -179,17 +179,13 @@ def remove(path: Path, name: str, *, kind: Kind | None = None, keep_file: bool =
     Raises:
         UnknownNameError: There is none.
         UsageError: It is a base that concepts use.
+        OutputError: The file cannot be deleted; the record is gone.
     """
     with edit_registry(path) as editor:
         record = editor.registry.find(name, kind)
         editor.remove(record.kind, name)
-    registry = read_registry(path)
-    if not keep_file and all(other.file != record.file for other in registry.records()):
-        try:
-            registry.file(record).unlink(missing_ok=True)
-        except OSError as error:
-            problem = f"{name} is no longer registered, but its file stays: {error}"
-            raise OutputError(problem, hint="delete it yourself") from error
+        if not keep_file:
+            editor.drop(editor.registry.file(record))
     return record
 
 

@@ -1,6 +1,7 @@
 """Weights that replace others: the registry never names a file that is not whole."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +54,24 @@ def test_replacing_leaves_one_file(path: Path) -> None:
     again = keep(path, 3.0, overwrite=True)
     assert again.file == "checkpoints/color.safetensors"  # the usual name is free again
     assert files(path) == ["color.safetensors"]
+
+
+def test_old_weights_go_before_the_lock_is_given_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Afterwards another command may have put weights of the same digest in their place."""
+    keep(path, 1.0)
+    seen, real = [], editing.locked
+
+    @contextmanager
+    def watched(file: Path) -> Iterator[None]:
+        with real(file):
+            yield
+            seen.append(files(path))
+
+    monkeypatch.setattr(editing, "locked", watched)
+    kept = keep(path, 2.0, overwrite=True)
+    assert seen == [[Path(kept.file).name]]
 
 
 def test_the_same_weights_again_keep_their_file(path: Path) -> None:

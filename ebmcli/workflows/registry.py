@@ -17,6 +17,7 @@ from ebmcli.errors import (
     UnknownNameError,
 )
 from ebmcli.registry import Kind, Record, Registry, checkpoint_file, edit_registry
+from ebmcli.workflows.keeping import discard
 
 
 def summaries(
@@ -153,7 +154,7 @@ def rename(path: Path, old: str, new: str, *, kind: Kind | None = None) -> Recor
         OutputExistsError: The new name, or a file of it, is there already.
         UsageError: The new name is not allowed.
     """
-    copy: Path | None = None
+    copied: list[Record] = []
     try:
         with edit_registry(path) as editor:
             record = editor.registry.find(old, kind)
@@ -163,13 +164,13 @@ def rename(path: Path, old: str, new: str, *, kind: Kind | None = None) -> Recor
             if record.file != checkpoint_file(old, kind=record.kind) or not source.is_file():
                 return renamed
             renamed = replace(renamed, file=checkpoint_file(new, kind=record.kind))
-            copy = _duplicate(source, editor.registry.file(renamed))
+            _duplicate(source, editor.registry.file(renamed))
+            copied.append(renamed)
             editor.put(renamed, overwrite=True)
-    except BaseException:  # Ctrl-C too: the old name is still the valid one
-        if copy is not None:
-            copy.unlink(missing_ok=True)
+            editor.drop(source)
+    except BaseException:  # Ctrl-C too, which can come after the new name has become the valid one
+        discard(path, copied)
         raise
-    source.unlink(missing_ok=True)
     return renamed
 
 
@@ -204,7 +205,7 @@ def _problem(registry: Registry, record: Record) -> str | None:
     return mismatch(record, header)
 
 
-def _duplicate(source: Path, target: Path) -> Path:
+def _duplicate(source: Path, target: Path) -> None:
     """A second name for a file, or a copy where the disk has no links; nothing is overwritten."""
     try:
         os.link(source, target)
@@ -216,4 +217,3 @@ def _duplicate(source: Path, target: Path) -> Path:
         except OSError as error:
             target.unlink(missing_ok=True)
             raise OutputError(f"cannot write {target}: {error.strerror}") from error
-    return target

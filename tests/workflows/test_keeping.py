@@ -180,3 +180,19 @@ def test_weights_that_are_registered_stay_whatever_comes_after(
         keep(path, 1.0)
     registry = read_registry(path)
     assert registry.checked_file(registry.get("concept", "color")).is_file()
+    with pytest.raises(KeyboardInterrupt):
+        rename(path, "color", "hue")
+    registry = read_registry(path)
+    assert registry.checked_file(registry.get("concept", "hue")).is_file()
+
+
+def test_a_file_that_two_entries_share_stays_when_one_is_renamed(path: Path) -> None:
+    """An editor refuses to make such entries; a hand can write them."""
+    keep(path, 1.0)
+    keep(path, 2.0, name="hue")
+    text = path.read_text(encoding="utf-8")
+    shared = text.replace("checkpoints/hue", "checkpoints/color")
+    path.write_text(shared, encoding="utf-8")
+    rename(path, "color", "shade")
+    registry = read_registry(path)
+    assert all(registry.file(record).is_file() for record in registry.records())

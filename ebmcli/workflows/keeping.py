@@ -12,8 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebmcli.checkpoint import bytes_digest, checkpoint_bytes, write_bytes
-from ebmcli.errors import OutputExistsError, RegistryError
-from ebmcli.registry import Editor, Record, checkpoint_file, edit_registry, read_registry
+from ebmcli.errors import DigestError, OutputExistsError, RegistryError
+from ebmcli.registry import (
+    Editor,
+    Record,
+    Registry,
+    checkpoint_file,
+    edit_registry,
+    read_registry,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +33,7 @@ def keep_trained(
     header: Mapping[str, Any],
     *,
     overwrite: bool,
+    expected_sha256: str | None = None,
 ) -> Record:
     """Write the weights of a finished training and register them.
 
@@ -35,8 +43,11 @@ def keep_trained(
         tensors: The weights; floats are stored as float16.
         header: See ``checkpoint.write_checkpoint``.
         overwrite: Replace the entry of this kind and name.
+        expected_sha256: The weights that the new ones were made from; only they are replaced.
 
     Raises:
+        UnknownNameError: The entry that is to have the expected weights is gone.
+        DigestError: It has other weights by now.
         OutputExistsError: The name is taken and was not to be replaced; its files are as they were.
         OutputError: No permission or no room; registry and files are as they were.
     """
@@ -44,6 +55,8 @@ def keep_trained(
     new: list[Record] = []
     try:
         with edit_registry(path) as editor:
+            if expected_sha256 is not None:
+                refuse_other_weights(editor.registry, record, expected_sha256)
             old = editor.registry.section(record.kind).get(record.name)
             if old is not None and not overwrite:
                 raise OutputExistsError(f"{record.kind} {record.name!r}", hint="add --overwrite")
@@ -59,6 +72,18 @@ def keep_trained(
         discard(path, new)
         raise
     return kept
+
+
+def refuse_other_weights(registry: Registry, record: Record, expected: str) -> None:
+    """Refuse to replace weights that are not those the new ones were made from.
+
+    Raises:
+        UnknownNameError: There is no such entry any more.
+        DigestError: It has other weights.
+    """
+    if registry.get(record.kind, record.name).sha256 != expected:
+        hint = "another command replaced them meanwhile, and they stay; type yours again"
+        raise DigestError(registry.path, f"{record.name} has other weights by now", hint=hint)
 
 
 def place(editor: Editor, record: Record) -> Record:

@@ -10,7 +10,13 @@ import torch
 
 import ebmcli.registry.editing as editing
 from ebmcli.checkpoint import file_digest
-from ebmcli.errors import OutputError, OutputExistsError, UsageError
+from ebmcli.errors import (
+    DigestError,
+    OutputError,
+    OutputExistsError,
+    UnknownNameError,
+    UsageError,
+)
 from ebmcli.registry import Record, read_registry
 from ebmcli.workflows.keeping import keep_trained
 from ebmcli.workflows.registry import rename
@@ -88,6 +94,20 @@ def test_a_taken_name_is_refused_and_nothing_changes(path: Path) -> None:
     assert path.read_text(encoding="utf-8") == text
     assert file_digest(path.parent / first.file) == first.sha256
     assert files(path) == ["color.safetensors"]
+
+
+def test_only_the_weights_that_new_ones_were_made_from_are_replaced(path: Path) -> None:
+    """A base that was trained anew while it was mended stays as it is."""
+    weights = {"weight": torch.full((3,), 9.0)}
+    first = keep(path, 1.0)
+    keep(path, 2.0, overwrite=True)
+    before = content(path)
+    for record, error in ((blank(), DigestError), (blank("hue"), UnknownNameError)):
+        with pytest.raises(error):
+            keep_trained(
+                path, record, weights, HEADER, overwrite=True, expected_sha256=first.sha256
+            )
+        assert content(path) == before
 
 
 def test_a_refused_name_leaves_no_file(path: Path) -> None:

@@ -48,6 +48,7 @@ def keep_trained(
     Raises:
         UnknownNameError: The entry that is to have the expected weights is gone.
         DigestError: It has other weights by now.
+        RegistryError: The base of a concept was renamed or removed meanwhile.
         OutputExistsError: The name is taken and was not to be replaced; its files are as they were.
         OutputError: No permission or no room; registry and files are as they were.
     """
@@ -57,6 +58,7 @@ def keep_trained(
         with edit_registry(path) as editor:
             if expected_sha256 is not None:
                 refuse_other_weights(editor.registry, record, expected_sha256)
+            refuse_missing_base(editor.registry, record)
             old = editor.registry.section(record.kind).get(record.name)
             if old is not None and not overwrite:
                 raise OutputExistsError(f"{record.kind} {record.name!r}", hint="add --overwrite")
@@ -84,6 +86,22 @@ def refuse_other_weights(registry: Registry, record: Record, expected: str) -> N
     if registry.get(record.kind, record.name).sha256 != expected:
         hint = "another command replaced them meanwhile, and they stay; type yours again"
         raise DigestError(registry.path, f"{record.name} has other weights by now", hint=hint)
+
+
+def refuse_missing_base(registry: Registry, record: Record) -> None:
+    """Refuse a concept whose base was renamed or removed while it was trained.
+
+    Raises:
+        RegistryError: It was; the folder of the run still has what was trained.
+    """
+    if record.base is None or record.base in registry.bases:
+        return
+    problem = f"{registry.path} has no base {record.base} any more, so {record.name} is not in it"
+    digest, bases = record.trained_base, registry.bases.values()
+    now = [b.name for b in bases if digest and digest in (b.sha256, b.before_mending)]
+    first = f"ebm rename {now[0]} {record.base} --kind base" if now else "ebm import FILE.zip"
+    hint = f"{first} brings it back; then your command again, with --resume: the run is kept"
+    raise RegistryError(problem, hint=hint)
 
 
 def place(editor: Editor, record: Record) -> Record:

@@ -14,6 +14,7 @@ from ebmcli.errors import (
     DigestError,
     OutputError,
     OutputExistsError,
+    RegistryError,
     UnknownNameError,
     UsageError,
 )
@@ -108,6 +109,14 @@ def test_only_the_weights_that_new_ones_were_made_from_are_replaced(path: Path) 
                 path, record, weights, HEADER, overwrite=True, expected_sha256=first.sha256
             )
         assert content(path) == before
+
+
+def test_a_concept_on_a_base_that_is_gone_is_refused(path: Path) -> None:
+    before = content(path)
+    with pytest.raises(RegistryError, match="has no base gone any more") as caught:
+        keep_trained(path, replace(blank(), base="gone"), {}, HEADER, overwrite=False)
+    assert "ebm import" in str(caught.value.hint)
+    assert content(path) == before
 
 
 def test_a_refused_name_leaves_no_file(path: Path) -> None:

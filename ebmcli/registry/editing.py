@@ -133,6 +133,15 @@ class Editor:
         self.changed = True
 
 
+def rehearse_edits(path: Path) -> Editor:
+    """An editor whose changes are never written: what it refuses is refused before any copy.
+
+    Raises:
+        RegistryError: As :func:`ebmcli.registry.read_registry`.
+    """
+    return Editor(*read_document(path))
+
+
 @contextmanager
 def edit_registry(path: Path) -> Iterator[Editor]:
     """Change a registry: lock, read again, let the caller edit, write the whole file or nothing.

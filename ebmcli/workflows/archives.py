@@ -23,6 +23,7 @@ from ebmcli.registry import (
     checkpoint_file,
     edit_registry,
     registry_from_dict,
+    rehearse_edits,
 )
 from ebmcli.workflows.keeping import discard, place
 from ebmcli.workflows.registry import mismatch
@@ -59,8 +60,9 @@ class Imported:
 class _Files:
     """What becomes of files while an archive is imported."""
 
-    new: list[Record] = field(default_factory=list)  # written; not there before
-    damaged: list[tuple[Path, bytes]] = field(default_factory=list)  # to be written at the end
+    new: list[Record] = field(default_factory=list)  # not there before
+    written: list[tuple[Path, bytes]] = field(default_factory=list)  # at the end
+    damaged: list[tuple[Path, bytes]] = field(default_factory=list)  # written after them
 
 
 def export(
@@ -124,7 +126,7 @@ def import_archive(
         with edit_registry(path) as editor:
             for record, data in content:
                 _take(editor, record, data, done=done, files=files, overwrite=overwrite)
-            for file, data in files.damaged:  # last: what is refused changes nothing
+            for file, data in [*files.written, *files.damaged]:  # what is refused changes nothing
                 write_bytes(file, data)
     except BaseException:  # Ctrl-C too: what is not registered is not left behind
         discard(path, files.new)
@@ -135,7 +137,7 @@ def import_archive(
 def _take(
     editor: Editor, record: Record, data: bytes, *, done: Imported, files: _Files, overwrite: bool
 ) -> None:
-    """Add one record and its weights, or note what else there is to do; see import_archive."""
+    """Add one record, and note which files there are to write; see import_archive."""
     old = editor.registry.section(record.kind).get(record.name)
     if old is not None and old.sha256 == record.sha256:
         damaged = not _holds(editor.registry.file(old), old.sha256)
@@ -158,7 +160,7 @@ def _take(
     if not _holds(file, record.sha256):
         if not file.exists():
             files.new.append(record)
-        write_bytes(file, data)
+        files.written.append((file, data))
     if old is not None and old.file != record.file:
         editor.drop(editor.registry.file(old))
 
@@ -171,13 +173,18 @@ def _holds(file: Path, sha256: str) -> bool:
         return False
 
 
-def check_archive(source: Path, new_name: str | None = None) -> None:
-    """Read all of a zip file and check every digest and header, and add nothing.
+def check_archive(
+    path: Path, source: Path, *, new_name: str | None = None, overwrite: bool = False
+) -> None:
+    """Read all of a zip file, check every digest, header and name, and add nothing.
 
     Raises:
-        FileFormatError, DigestError, UsageError: As :func:`import_archive`.
+        FileFormatError, DigestError, UsageError, OutputExistsError: As :func:`import_archive`.
     """
-    _renamed(_read(source), new_name)
+    content = _renamed(_read(source), new_name)
+    editor, files = rehearse_edits(path), _Files()
+    for record, data in content:
+        _take(editor, record, data, done=Imported(), files=files, overwrite=overwrite)
 
 
 def _measured(record: Record) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -113,7 +113,11 @@ def place(editor: Editor, record: Record) -> Record:
     if old is not None and old.sha256 == record.sha256:
         return replace(record, file=old.file)
     usual = replace(record, file=checkpoint_file(record.name, kind=record.kind))
-    if not editor.registry.file(usual).exists():
+    others = [
+        r for r in editor.registry.records() if (r.kind, r.name) != (record.kind, record.name)
+    ]
+    taken = editor.registry.file(usual).exists() or usual.file in [r.file for r in others]
+    if not taken:
         return usual
     name = f"{record.name}-{record.sha256.removeprefix('sha256:')[:8]}"
     return replace(record, file=checkpoint_file(name, kind=record.kind))

@@ -16,7 +16,14 @@ from ebmcli.errors import (
     OutputExistsError,
     UnknownNameError,
 )
-from ebmcli.registry import Kind, Record, Registry, checkpoint_file, edit_registry
+from ebmcli.registry import (
+    Kind,
+    Record,
+    Registry,
+    checkpoint_file,
+    edit_registry,
+    rehearse_edits,
+)
 from ebmcli.workflows.keeping import discard
 
 
@@ -172,6 +179,23 @@ def rename(path: Path, old: str, new: str, *, kind: Kind | None = None) -> Recor
         discard(path, copied)
         raise
     return renamed
+
+
+def check_rename(path: Path, old: str, new: str, *, kind: Kind | None = None) -> None:
+    """Refuse what :func:`rename` would refuse because of names, and write nothing."""
+    editor = rehearse_edits(path)
+    editor.rename(editor.registry.find(old, kind).kind, old, new)
+
+
+def check_removal(path: Path, records: Sequence[Record]) -> None:
+    """Refuse records that cannot be removed one after the other, and write nothing.
+
+    Raises:
+        UnknownNameError, UsageError: As :func:`remove`.
+    """
+    editor = rehearse_edits(path)
+    for record in records:
+        editor.remove(record.kind, record.name)
 
 
 def remove(path: Path, name: str, *, kind: Kind | None = None, keep_file: bool = False) -> Record:

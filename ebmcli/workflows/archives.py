@@ -201,7 +201,13 @@ def _manifest(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def _member(record: Record) -> str:
-    """The name of a record's weights inside the zip file."""
+    """The name of a record's weights inside the zip file.
+
+    A concept base-X has a folder of its own: beside the base X, which it may rest on, both would
+    have one name.
+    """
+    if record.kind == "concept" and record.name.startswith(("base-", "judge-")):
+        return f"concepts/{record.name}.safetensors"
     return checkpoint_file(record.name, kind=record.kind)
 
 

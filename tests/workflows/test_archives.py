@@ -213,6 +213,22 @@ def test_replaced_weights_go_before_the_lock_is_given_back(
     assert seen == [[str(read_registry(other).file(record))]]
 
 
+def test_a_concept_named_as_the_file_of_its_base_travels_with_it(
+    other: Path, tmp_path: Path
+) -> None:
+    path = create_registry(tmp_path / "mine")
+    digest = write_checkpoint(path.parent / "b", {}, {"kind": "base", "space": "scenes-64"})
+    base = Record(kind="base", name="shape", space="scenes-64", file="b", sha256=digest)
+    with edit_registry(path) as editor:
+        editor.put(base)
+    concept = put(path, "base-shape", base="shape")
+    out = tmp_path / "both.zip"
+    export(read_registry(path), [concept], out, overwrite=False)
+    assert [record.name for record in import_archive(other, out).added] == ["shape", "base-shape"]
+    known = read_registry(other)
+    assert [check.problem for check in verify(known, known.records())] == [None, None]
+
+
 def test_what_is_refused_restores_nothing(other: Path, tmp_path: Path) -> None:
     both = packed(tmp_path / "mine", "color", "hue")
     color = put(other, "color")

@@ -77,14 +77,25 @@ def values(record: Record) -> str:
 def accuracy(record: Record) -> float | None:
     """The accuracy on held-out images at the lowest noise measured, in [0, 1].
 
-    Of a list of objects it is the share of objects that were found.
+    Of a list of objects it is the share of objects that were found. What was measured has no fixed
+    form: a noise level that is no number counts for nothing.
     """
     levels = record.measured.get("held_out")
-    if not isinstance(levels, dict) or not levels:
+    by_sigma = {_sigma(key): row for key, row in levels.items()} if isinstance(levels, dict) else {}
+    sigmas = [sigma for sigma in by_sigma if sigma is not None]
+    if not sigmas:
         return None
-    lowest = levels[min(levels, key=float)]
+    lowest = by_sigma[min(sigmas)]
     found = lowest.get("accuracy", lowest.get("found")) if isinstance(lowest, dict) else None
     return float(found) if isinstance(found, (int, float)) else None
+
+
+def _sigma(key: Any) -> float | None:
+    """A noise level by which numbers were recorded, or None."""
+    try:
+        return float(key)
+    except (TypeError, ValueError):
+        return None
 
 
 def description(registry: Registry, record: Record) -> dict[str, Any]:

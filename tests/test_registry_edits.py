@@ -223,6 +223,24 @@ def test_a_lock_that_stays_taken_names_its_holder(
         editor.put(record())
 
 
+def test_a_link_and_its_target_have_one_lock(
+    registry_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EBM_LOCK_TIMEOUT", "0.05")
+    link = tmp_path / "registry.yaml"
+    link.symlink_to(registry_path)
+    with (
+        locked(registry_path),
+        pytest.raises(RegistryError, match="is locked"),
+        edit_registry(link),
+    ):
+        pytest.fail("entered a locked registry")
+    with edit_registry(link) as editor:
+        editor.put(record())
+    assert link.is_symlink()
+    assert "color" in read_registry(registry_path).concepts
+
+
 def test_a_wait_that_is_no_number_is_refused(
     registry_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -124,7 +124,8 @@ def test_on_a_gpu_what_a_cpu_trained_keeps_its_own_settings(
     monkeypatch.setattr(bundled, "resolve_device", lambda _: torch.device("cuda"))
     again = bundled.as_on(words, "cpu")
     assert again[: len(words)] == words
-    assert again[len(words) :] == ["--set", "score_batch=8", "--set", "learning_rate=0.001"]
+    kept = ["score_batch=8", "learning_rate=0.001", "score_weight=0.0"]
+    assert again[len(words) :] == [word for one in kept for word in ("--set", one)]
     assert bundled.as_on(words, "cuda") == words
 
 

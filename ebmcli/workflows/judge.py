@@ -193,10 +193,6 @@ def check_judge(request: JudgeRequest) -> tuple[DatasetInfo, DatasetInfo | None]
     refuse_clash(registry, "judge", request.name)
     info = read_info(request.data)
     held = read_info(request.held) if request.held else None
-    least = MIN_TRAINING + (_n_held(info) if held is None else 0)
-    if info.n_images < least:
-        problem = f"{info.n_images} images are too few, {least} at least"
-        raise UsageError(problem, hint="render or import more")
     users = [*registry.bases.values(), *registry.concepts.values()]
     for record in users:
         if known := has_seen(record, info):
@@ -209,6 +205,10 @@ def check_judge(request: JudgeRequest) -> tuple[DatasetInfo, DatasetInfo | None]
     for file in (info, held):
         if file is not None:
             verify_digest(file.path)
+    least = MIN_TRAINING + (_n_held(info) if held is None else 0)
+    if info.n_images < least:
+        problem = f"{info.n_images} images are too few, {least} at least"
+        raise UsageError(problem, hint="render or import more")
     return info, held
 
 

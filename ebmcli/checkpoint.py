@@ -9,6 +9,7 @@ run) and ``space``; the rest is what the kind needs to be built again.
 import hashlib
 import json
 import os
+import stat
 import uuid
 from collections.abc import Mapping
 from io import BytesIO
@@ -69,20 +70,24 @@ def checkpoint_bytes(
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file or nothing: a temporary file beside it, fsync, rename.
 
+    Through a link its target is written. A file that is replaced keeps its permissions.
+
     Raises:
         OutputError: No permission, no room, or the folder cannot be made.
     """
     if path.exists() and not path.is_file():
         kind = "a folder" if path.is_dir() else "no regular file"
         raise OutputError(f"cannot write {path}: it is {kind}", hint="choose another name")
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
+            _keep_mode(target, temporary)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        temporary.replace(target)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         hint = "free some room, or choose a folder you can write to"
@@ -253,6 +258,14 @@ def _unreadable(path: Path, error: OSError) -> FileFormatError:
     if isinstance(error, FileNotFoundError):
         return FileFormatError(path, "no such file", hint="ebm list shows which files are missing")
     return FileFormatError(path, f"cannot be read: {(error.strerror or str(error)).lower()}")
+
+
+def _keep_mode(old: Path, new: Path) -> None:
+    """Give a new file the permissions of the one it replaces, before anything is in it."""
+    if old.exists():
+        mode = stat.S_IMODE(old.stat().st_mode)
+        if mode != stat.S_IMODE(new.stat().st_mode):  # not every disk lets them be changed
+            new.chmod(mode)
 
 
 def _remove(path: Path) -> None:

@@ -8,7 +8,7 @@ FORMULAS = ("color=red & ~tall", "color=red | tall")  # of every row; seeds 0 an
 
 def estimate(mean: float, spread: float | None = 0.01) -> Row:
     """A share as it is written."""
-    return {"mean": mean, "seed_error": spread, "binomial_error": 0.02, "n": 40, "n_seeds": 2}
+    return {"mean": mean, "seed_error": spread, "binomial_error": 0.02, "n": 40_000, "n_seeds": 2}
 
 
 def groups(right: list[int | None]) -> list[Row]:

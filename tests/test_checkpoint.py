@@ -221,6 +221,21 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
         write_checkpoint(tmp_path / "file" / "a.safetensors", {}, HEADER)
 
 
+def test_a_link_and_permissions_stay(tmp_path: Path) -> None:
+    """Of a registry.yaml among one's dotfiles, or one that others are not to read."""
+    for folder in ("kept", "used"):
+        (tmp_path / folder).mkdir()
+    target, link = tmp_path / "kept" / "real.yaml", tmp_path / "used" / "registry.yaml"
+    link.symlink_to(Path("..") / "kept" / "real.yaml")
+    write_bytes(link, b"new")  # the target of a link need not be there yet
+    target.chmod(0o600)
+    write_bytes(link, b"newer")
+    assert link.is_symlink()
+    assert target.read_bytes() == b"newer"
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert list(target.parent.iterdir()) == [target]
+
+
 def test_only_files_are_replaced(tmp_path: Path) -> None:
     """Not a folder, and not a device such as /dev/full: here a pipe with a name."""
     pipe = tmp_path / "pipe"

@@ -76,6 +76,31 @@ def test_replacing_touches_only_what_differs(tmp_path: Path) -> None:
     assert path.read_text() == COMMENTED.replace("scenes-64", "faces-64", 1)
 
 
+def test_entries_that_share_an_anchor_are_edited_apart(tmp_path: Path) -> None:
+    path = tmp_path / "registry.yaml"
+    shared = [record(name, provenance={"seed": 1}) for name in ("one", "two", "three")]
+    path.write_text("schema: 1\n")
+    with edit_registry(path) as editor:
+        for one in shared:
+            editor.put(one)
+    text = path.read_text().replace("provenance:\n      seed: 1\n", "provenance: *p\n")
+    path.write_text(text.replace("*p\n", "&p\n      seed: 1\n", 1))
+    assert list(read_registry(path).concepts.values()) == shared
+    for index in (0, 1):
+        shared[index] = replace(shared[index], provenance={"seed": 2 + index})
+        with edit_registry(path) as editor:
+            editor.put(shared[index], overwrite=True)
+        assert list(read_registry(path).concepts.values()) == shared
+
+
+def test_an_entry_that_is_merged_into_another_stays(tmp_path: Path) -> None:
+    text = "bases:\n  a: &a\n    measured:\n      x: 1\n  b:\n    <<: *a\n    file: f\n"
+    document = Document(text, path=tmp_path / "registry.yaml")
+    document.put("bases", "b", {"measured": {"x": 2}, "file": "f"})
+    again = Document(document.text(), path=tmp_path / "registry.yaml").plain["bases"]
+    assert again == {"a": {"measured": {"x": 1}}, "b": {"measured": {"x": 2}, "file": "f"}}
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(
@@ -196,6 +221,24 @@ def test_a_lock_that_stays_taken_names_its_holder(
         pytest.fail("entered a locked registry")
     with edit_registry(registry_path) as editor:
         editor.put(record())
+
+
+def test_a_link_and_its_target_have_one_lock(
+    registry_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EBM_LOCK_TIMEOUT", "0.05")
+    link = tmp_path / "registry.yaml"
+    link.symlink_to(registry_path)
+    with (
+        locked(registry_path),
+        pytest.raises(RegistryError, match="is locked"),
+        edit_registry(link),
+    ):
+        pytest.fail("entered a locked registry")
+    with edit_registry(link) as editor:
+        editor.put(record())
+    assert link.is_symlink()
+    assert "color" in read_registry(registry_path).concepts
 
 
 def test_a_wait_that_is_no_number_is_refused(

@@ -60,7 +60,7 @@ def test_an_aim_is_met_by_the_mean_and_nothing_is_rounded_up(document: dict[str,
 
 def test_tables_show_errors_aims_and_misses(document: dict[str, Any]) -> None:
     short = results.short_table({"scenes-64": document})
-    assert "| `color=?` (scenes-64) | 300 | 95.0 ± 1.0 % | 95 % | met |" in short
+    assert "| `color=?` (scenes-64) | 300 | 95.0 ± 1.3 % | 95 % | met |" in short
     assert "scenes-64: 100 pictures for each of 3 seeds, cpu, x86_64, 2 threads" in short
     assert "color=red \\| color=blue" in short
     assert "2 of 4 aims are met" in short
@@ -70,8 +70,9 @@ def test_tables_show_errors_aims_and_misses(document: dict[str, Any]) -> None:
     assert "j on clean held-out pictures: color accuracy 1" in page
 
 
-def test_a_single_seed_has_the_binomial_error() -> None:
-    assert results.percent(estimate(0.5, spread=None)) == "50.0 ± 2.0 %"
+def test_a_share_has_the_error_of_counting_or_of_seeds() -> None:
+    assert results.percent(estimate(0.5, spread=None)) == "50.0 ± 2.9 %"
+    assert results.percent(estimate(0.5, spread=0.05)) == "50.0 ± 5.0 %"
 
 
 def test_a_page_that_differs_from_its_numbers_is_stale(
@@ -123,7 +124,8 @@ def test_on_a_gpu_what_a_cpu_trained_keeps_its_own_settings(
     monkeypatch.setattr(bundled, "resolve_device", lambda _: torch.device("cuda"))
     again = bundled.as_on(words, "cpu")
     assert again[: len(words)] == words
-    assert again[len(words) :] == ["--set", "score_batch=8", "--set", "learning_rate=0.001"]
+    kept = ["score_batch=8", "learning_rate=0.001", "score_weight=0.0"]
+    assert again[len(words) :] == [word for one in kept for word in ("--set", one)]
     assert bundled.as_on(words, "cuda") == words
 
 

@@ -140,7 +140,7 @@ def test_two_processes_keep_each_others_supports(tmp_path: Path, monkeypatch: An
 
 
 def estimate(mean: float) -> dict[str, Any]:
-    return {"mean": mean, "seed_error": 0.01, "binomial_error": 0.02, "n": 9, "n_seeds": 3}
+    return {"mean": mean, "seed_error": 0.01, "binomial_error": 0.02, "n": 9000, "n_seeds": 3}
 
 
 def test_the_page_says_what_was_met_and_that_a_smoke_test_means_nothing(tmp_path: Path) -> None:

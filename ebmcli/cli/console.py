@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TextIO
+from unicodedata import category
 
 import typer
 
@@ -21,6 +22,7 @@ from ebmcli.cli.layout import table_lines, wrapped
 from ebmcli.errors import EbmError
 
 QUIET_SECONDS = 10.0  # between two plain lines of progress
+DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 Report = Callable[..., None]  # report(done, total, note="")
 
@@ -142,8 +144,18 @@ def size_text(n_bytes: int) -> str:
 
 
 def printable(text: str) -> str:
-    """The text without characters that steer a terminal; files of strangers may hold some."""
-    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
+    """The text without characters that steer a terminal; files of strangers may hold some.
+
+    Spaces and joiners of other scripts stay: they are part of names of files.
+    """
+    return "".join(f"\\x{ord(c):02x}" if _steers(c) else c for c in text)
+
+
+def _steers(character: str) -> bool:
+    """Does it control a terminal, end a line, turn the direction of text, or stand for no text?"""
+    if character.isprintable() or character in "\n\t":
+        return False
+    return category(character) in ("Cc", "Cs", "Zl", "Zp") or character in DIRECTIONS
 
 
 def _fitted(text: str, stream: TextIO | None) -> str:

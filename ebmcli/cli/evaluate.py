@@ -244,12 +244,12 @@ def _own(measured: dict[str, Any]) -> str:
 
 
 def _percent(estimate: dict[str, Any] | None) -> str | None:
-    """A share with its error over seeds, or the binomial one where there is one seed."""
+    """A share with its standard error."""
+    from ebmcli.evaluation.metrics import share_error
+
     if estimate is None:
         return None
-    spread = estimate["seed_error"]
-    spread = estimate["binomial_error"] if spread is None else spread
-    return f"{100 * estimate['mean']:.1f} +- {100 * spread:.1f} %"
+    return f"{100 * estimate['mean']:.1f} +- {100 * share_error(estimate):.1f} %"
 
 
 def _show_judge(record: Any) -> None:

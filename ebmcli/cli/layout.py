@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Sequence
-from unicodedata import combining, east_asian_width
+from unicodedata import category, combining, east_asian_width
 
 GAP = 2  # between columns
 CUT = "..."  # stands for the middle of a word that is wider than its place
 
 _NUMBER_BREAK = re.compile(r" (?=\+-|\()")  # 79.4 | +- 4.5 %, 12.3 | (11.0)
+_WORD = re.compile(r"[^ \t\n]+")
 _LABEL = re.compile(r" *\S+(?: \S+)* {2,}(?=\S)")  # what stands before the text of a line
 
 
@@ -37,7 +38,7 @@ def table_lines(
     widths = _widths(headers, rows, numeric, width=width)
     if widths is None:
         return _blocks(headers, rows, width)
-    head = [header.split() for header in headers]
+    head = [_words(header) for header in headers]
     rule = "-" * (sum(widths) + GAP * (len(widths) - 1))
     lines = [*_wrapped_row(head, widths, numeric), rule]
     for row in rows:
@@ -56,7 +57,7 @@ def wrapped(text: str, width: int) -> list[str]:
         return [text]
     indent = len(text) - len(text.lstrip(" "))
     label = _LABEL.match(text)
-    longest = max(map(cells, text.split()), default=0)
+    longest = max(map(cells, _words(text)), default=0)
     if label and cells(label.group()) <= min(width // 2, width - longest):
         first, start = label.group(), cells(label.group())
     else:
@@ -66,8 +67,19 @@ def wrapped(text: str, width: int) -> list[str]:
 
 
 def cells(text: str) -> int:
-    """Columns of a terminal that a text takes: wide characters two, combining ones none."""
-    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
+    """Columns of a terminal that a text takes: wide characters two, combining and joiners none."""
+    return sum(map(_columns, text))
+
+
+def _columns(character: str) -> int:
+    if combining(character) or category(character) == "Cf":
+        return 0
+    return 2 if east_asian_width(character) in "WF" else 1
+
+
+def _words(text: str) -> list[str]:
+    """What plain spaces part; others, as in names of files, are part of a word."""
+    return _WORD.findall(text)
 
 
 def _natural(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
@@ -77,12 +89,12 @@ def _natural(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]
 
 def _pieces(text: str, numeric: bool) -> list[str]:
     """What may stand on lines of its own: words, or a number with its unit."""
-    return _NUMBER_BREAK.split(text) if numeric else text.split()
+    return _NUMBER_BREAK.split(text) if numeric else _words(text)
 
 
 def _longest(header: str, column: Sequence[str], numeric: bool) -> int:
     """The least width of a column: that of its longest piece."""
-    pieces = [*header.split(), *(piece for text in column for piece in _pieces(text, numeric))]
+    pieces = [*_words(header), *(piece for text in column for piece in _pieces(text, numeric))]
     return max(map(cells, pieces), default=1)
 
 
@@ -148,7 +160,7 @@ def _blocks(headers: Sequence[str], rows: Sequence[Sequence[str]], width: int) -
 def _fill(text: str, width: int) -> list[str]:
     """Text in lines of at most ``width``, or of ten where that is less."""
     width = max(width, 10)
-    return _joined([part for word in text.split() for part in _parts(word, width)], width)
+    return _joined([part for word in _words(text) for part in _parts(word, width)], width)
 
 
 def _parts(word: str, width: int) -> list[str]:

@@ -138,10 +138,11 @@ def rename(
     Example: ebm rename color colour
     """
     from ebmcli.cli import console
-    from ebmcli.registry import writable_registry
+    from ebmcli.registry import find_registry, writable_registry
     from ebmcli.workflows import registry as jobs
 
-    _open(registry).find(old, kind)  # before the bundled one is copied
+    found = find_registry(registry)  # the bundled one is copied by what is right
+    jobs.check_rename(found, old, new, kind=kind)
     record = jobs.rename(writable_registry(registry), old, new, kind=kind)
     console.message(f"{record.kind} {old} is now {new}, its file {record.file}")
 
@@ -164,6 +165,7 @@ def rm(
 
     opened = _open(registry)
     records = [opened.find(name, kind) for name in names]
+    jobs.check_removal(opened.path, records)
     what = ", ".join(f"{record.kind} {record.name}" for record in records)
     files = ", keeping files" if keep_file else f" and files in {opened.path.parent.absolute()}"
     if not yes:
@@ -218,11 +220,12 @@ def import_archive(
     """
     from ebmcli.cli import console
     from ebmcli.cli.train import warn_of_other_base
-    from ebmcli.registry import read_registry, writable_registry
+    from ebmcli.registry import find_registry, read_registry, writable_registry
     from ebmcli.workflows import archives
     from ebmcli.workflows.registry import undermined
 
-    archives.check_archive(file, new_name)  # the bundled registry is copied by what is right
+    found = find_registry(registry)  # the bundled one is copied by what is right
+    archives.check_archive(found, file, new_name=new_name, overwrite=overwrite)
     path = writable_registry(registry)
     done = archives.import_archive(path, file, new_name=new_name, overwrite=overwrite)
     if as_json:

@@ -143,7 +143,7 @@ def add_concept(
 
     Example: ebm add-concept width --data scenes.h5 --factor size --to color,position
     """
-    from ebmcli.cli.console import print_json, table
+    from ebmcli.cli.console import message, print_json, table
     from ebmcli.registry import read_registry
     from ebmcli.workflows.add_concept import add
     from ebmcli.workflows.plans import plan_concept
@@ -159,7 +159,7 @@ def add_concept(
         read_registry(request.registry).get("concept", other)
     request = _own(plan_concept(request))
     with _training_progress(f"train {name}") as report:
-        added = add(request, others=others, report=report)
+        added = add(request, others=others, report=report, announce=message)
     if as_json:
         print_json(added.to_dict())
         return
@@ -211,7 +211,7 @@ def _run(request: Any, *, kind: str, dry_run: bool, as_json: bool) -> None:
         message(f"warning: {named} were trained against the base {request.name} that this replaces")
     message(f"training {kind} {request.name}; run folder {plan.folder}")
     with _training_progress(f"train {request.name}") as report:
-        trained = run_plan(plan, report=report)
+        trained = run_plan(plan, report=report, announce=message)
     if as_json:
         print_json({"name": request.name, **trained.record.to_dict()})
         return
@@ -236,7 +236,7 @@ def _training_progress(title: str) -> Any:
 
 def _show(trained: Any) -> None:
     from ebmcli.cli.console import message, table
-    from ebmcli.workflows.train import quality_table
+    from ebmcli.workflows.train import N_DRAWN, quality_table
 
     rows = quality_table(trained.record.measured)
     if rows:
@@ -246,6 +246,7 @@ def _show(trained: Any) -> None:
     shares = trained.record.measured.get("object_share")
     if shares:
         shown = [[steps, f"{100 * share:.1f} %"] for steps, share in shares.items()]
-        headers = ["corrector steps per level", "pictures with an object"]
+        n = trained.record.measured.get("n_drawn", N_DRAWN)
+        headers = ["corrector steps per level", f"of {n} pictures with an object"]
         table("honest test: the share must not fall", headers, shown)
     message(f"saved {trained.weights} after {trained.seconds:.0f} s")

@@ -8,8 +8,8 @@ the probability of formula f. Energies in nats, (B,). Two meanings of a formula:
   branches for every image (:func:`branch_energy`).
 - the paper's (:func:`paper_energy`): AND adds energies, OR mixes densities, NOT inverts one.
 
-[P19] is Du, Li and Mordatch, Compositional Visual Generation and Inference with Energy Based
-Models, https://arxiv.org/abs/2004.06030, equations numbered as in the 2019 submission.
+[P20] is Du, Li and Mordatch, Compositional Visual Generation and Inference with Energy Based
+Models, https://arxiv.org/abs/2004.06030, equations numbered as in its version of April 2020.
 """
 
 from collections.abc import Callable, Mapping
@@ -146,14 +146,14 @@ def branch_energy(
 
 
 def conjunction(left: NoisyEnergy, right: NoisyEnergy) -> NoisyEnergy:
-    """Product of experts: E = E1 + E2. [P19] equation 5."""
+    """Product of experts: E = E1 + E2. [P20] equation 4, its Langevin step equation 5."""
     return lambda x, sigma: left(x, sigma) + right(x, sigma)
 
 
 def disjunction(left: NoisyEnergy, right: NoisyEnergy) -> NoisyEnergy:
     """Mixture, assuming equal partition functions: E = -log(exp(-E1) + exp(-E2)).
 
-    [P19] equation 8, whose printed sign climbs the energy; this one descends.
+    [P20] equations 6 and 7; the step printed as 8 climbs the energy, this one descends.
     """
     return lambda x, sigma: -torch.logaddexp(-left(x, sigma), -right(x, sigma))
 
@@ -161,7 +161,7 @@ def disjunction(left: NoisyEnergy, right: NoisyEnergy) -> NoisyEnergy:
 def negation(energy: NoisyEnergy, *, strength: float) -> NoisyEnergy:
     """Tempered inverse density: E = -strength * E1, proper only beside a positive concept.
 
-    [P19] equations 9 and 10, where strength is alpha.
+    [P20] equation 9, its step equation 10, where strength is alpha.
     """
     return lambda x, sigma: -strength * energy(x, sigma)
 
@@ -187,7 +187,7 @@ def paper_energy(
     *,
     negation_strength: float = 0.01,
 ) -> NoisyEnergy:
-    """Compose conditional energies of single statements by the rules of [P19].
+    """Compose conditional energies of single statements by the rules of [P20].
 
     Negations are pushed down to single statements first (De Morgan), since the paper negates
     nothing else and -strength * (E1 + E2) for ``~(a & b)`` would mean ``~a & ~b``. k statements

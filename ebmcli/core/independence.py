@@ -17,8 +17,8 @@ With both in hand the density of a pair that was seen is exact too,
 
     log p(x | s, c) / p(x) = l_s + m_c - log sum_kj J(k, j) exp(l_k + m_j).
 
-Source: logit adjustment (Menon et al. 2021) with a prior for each c, and the penalty of CoInD
-(Gaudi et al. 2025) in the form of a denoising loss; see docs/theory.md.
+Source: logit adjustment (Menon et al. 2021) with a prior for each c. CoInD (Gaudi et al. 2025) has
+the same purpose and another penalty; see docs/theory.md.
 """
 
 import torch

@@ -5,7 +5,7 @@ w the strength of guidance, v the weight written before a statement. Everything 
 
     r_l(x, sigma) = log P(l | x, sigma) - log P(l) = E0(x, sigma) - E(x, sigma | l)
 
-w and v multiply r_l, as in classifier-free guidance, so that all rules mean the same by a
+w and v multiply r_l, as in classifier guidance, so that all rules mean the same by a
 strength: for ``a & b``, two concepts, every rule here but :func:`paper` has the energy
 E0 - w (r_a + r_b), and so has ``exact_energy`` up to a constant. Negations are pushed down to
 single statements first (De Morgan), since most of the sources negate nothing else. A rule takes a

@@ -4,8 +4,9 @@ Notation: B pictures, F features; errors are standard errors of the mean.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,6 +51,22 @@ def average(per_seed: Sequence[Tensor]) -> Estimate:
         n=sum(len(numbers) for numbers in per_seed),
         n_seeds=len(means),
     )
+
+
+def share_error(estimate: Mapping[str, Any]) -> float:
+    """The standard error of a share, as stored: that over seeds, or of counting if it is larger.
+
+        counting: sqrt(q (1 - q) / n),    q = (n p + 1) / (n + 2)
+
+    Three seeds can agree by accident, and 36 of 36 are no certainty: q is p with one right and one
+    wrong picture more. What is no share has the error over seeds, 0 with one.
+    """
+    spread = float(estimate["seed_error"] or 0.0)
+    if estimate["binomial_error"] is None:
+        return spread
+    n = estimate["n"]
+    q = (n * estimate["mean"] + 1) / (n + 2)
+    return max(spread, math.sqrt(q * (1 - q) / n))
 
 
 def standard_error(means: Sequence[float]) -> float | None:

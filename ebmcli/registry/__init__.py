@@ -5,7 +5,7 @@ replaces it by a rename, so that parallel commands lose nothing. Paths in the fi
 its folder.
 """
 
-from ebmcli.registry.editing import Editor, edit_registry
+from ebmcli.registry.editing import Editor, edit_registry, rehearse_edits
 from ebmcli.registry.places import (
     checkpoint_file,
     create_registry,
@@ -29,5 +29,6 @@ __all__ = [
     "locate_registry",
     "read_registry",
     "registry_from_dict",
+    "rehearse_edits",
     "writable_registry",
 ]

@@ -53,7 +53,10 @@ class Document:
         entries = self._section(section)
         if name in entries:
             tail = _cut_tail(entries, name)
-            _update(entries[name], entry)
+            if _shared(entries[name]):
+                entries[name] = _node(entry)
+            else:
+                _update(entries[name], entry)
             _hang_tail(entries, name, tail)
             return
         holder, last = (entries, list(entries)[-1]) if entries else (self.tree, section)
@@ -156,12 +159,19 @@ def _update(node: CommentedMap, entry: Mapping[str, Any]) -> None:
     for key, value in entry.items():
         if key in node and _plain(node[key]) == value:
             continue
-        if isinstance(node.get(key), CommentedMap) and node[key] and isinstance(value, Mapping):
-            _update(node[key], value)
+        old = node.get(key)
+        block = isinstance(old, CommentedMap) and old and not _shared(old)
+        if block and isinstance(value, Mapping):
+            _update(old, value)
             continue
         tail = _cut_tail(node, key) if key in node else ""
         node[key] = _node(value)
         _hang_tail(node, key, tail)
+
+
+def _shared(node: Any) -> bool:
+    """Do other places mean this block, or parts of it, by ``*name``? They keep what they have."""
+    return isinstance(node, CommentedMap) and (node.yaml_anchor() is not None or bool(node.merge))
 
 
 def _last_leaf(node: Any, key: Any) -> tuple[Any, Any]:

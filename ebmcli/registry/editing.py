@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ebmcli.checkpoint import write_bytes
-from ebmcli.errors import OutputExistsError, UsageError
+from ebmcli.errors import OutputError, OutputExistsError, UsageError
 from ebmcli.registry.lock import locked
 from ebmcli.registry.records import (
     SECTION,
@@ -29,6 +29,7 @@ class Editor:
     def __init__(self, registry: Registry, document: "Document") -> None:
         self.registry = registry
         self._document = document
+        self._dropped: list[Path] = []
         self.changed = False
 
     def put(self, record: Record, *, overwrite: bool = False) -> None:
@@ -103,9 +104,28 @@ class Editor:
                 self._document.put(SECTION["concept"], concept.name, entry)
         self._update()
 
+    def drop(self, file: Path) -> None:
+        """Have a file removed once registry.yaml is written, unless a record names it then."""
+        self._dropped.append(file)
+
     def text(self) -> str:
         """The file as it is to be."""
         return self._document.text()
+
+    def remove_dropped(self) -> None:
+        """Remove what :meth:`drop` was told of.
+
+        Raises:
+            OutputError: No permission; the registry no longer names the file.
+        """
+        named = {self.registry.file(record) for record in self.registry.records()}
+        for file in set(self._dropped) - named:
+            try:
+                file.unlink(missing_ok=True)
+            except OSError as error:
+                problem = f"{self.registry.path} no longer names {file}, but the file stays"
+                reason = (error.strerror or str(error)).lower()
+                raise OutputError(f"{problem}: {reason}", hint="delete it yourself") from error
 
     def _update(self) -> None:
         """Validate and take over what the document says now."""
@@ -113,18 +133,30 @@ class Editor:
         self.changed = True
 
 
+def rehearse_edits(path: Path) -> Editor:
+    """An editor whose changes are never written: what it refuses is refused before any copy.
+
+    Raises:
+        RegistryError: As :func:`ebmcli.registry.read_registry`.
+    """
+    return Editor(*read_document(path))
+
+
 @contextmanager
 def edit_registry(path: Path) -> Iterator[Editor]:
     """Change a registry: lock, read again, let the caller edit, write the whole file or nothing.
 
-    Keep the body short: other commands wait for it. An exception in the body writes nothing.
+    Keep the body short: other commands wait for it. An exception in the body writes nothing. Files
+    that were dropped are removed before the lock is given back: afterwards another command may
+    have put new weights in their place.
 
     Raises:
         RegistryError: The lock is held by another command for too long, or cannot be made.
-        OutputError: The file cannot be written.
+        OutputError: The file cannot be written, or a dropped one not removed.
     """
     with locked(path):
         editor = Editor(*read_document(path))
         yield editor
         if editor.changed:
             write_bytes(path, editor.text().encode())
+        editor.remove_dropped()

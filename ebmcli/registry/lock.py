@@ -21,7 +21,7 @@ SECONDS = 10.0  # chosen: an edit takes milliseconds; EBM_LOCK_TIMEOUT overrides
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a registry.yaml.
+    """Hold the lock of a registry.yaml; through a link that of its target, which is written.
 
     Raises:
         RegistryError: Another command holds it for too long, or no lock can be made there.
@@ -29,13 +29,13 @@ def locked(path: Path) -> Iterator[None]:
     """
     from filelock import Timeout
 
-    seconds = _seconds()
-    lock = _lock_of(path, seconds=seconds)
+    seconds, target = _seconds(), path.resolve()
+    lock = _lock_of(target, seconds=seconds)
     try:
         lock.acquire()
     except Timeout as error:
         raise RegistryError(
-            f"{path} is locked{_described(_holder(path))}; waited {seconds:g} s",
+            f"{path} is locked{_described(_holder(target))}; waited {seconds:g} s",
             hint="try again when it is done; EBM_LOCK_TIMEOUT=60 waits longer",
         ) from error
     except OSError as error:
@@ -45,7 +45,7 @@ def locked(path: Path) -> Iterator[None]:
             hint="--registry PATH or EBM_REGISTRY chooses another; on network disks without locks "
             "set EBM_LOCK=soft",
         ) from error
-    with _held(lock, path):
+    with _held(lock, target):
         yield
 
 

@@ -37,7 +37,7 @@ MIRRORED = 0.5  # share of pictures that a residual sees mirrored
 class ObjectiveConfig:
     """Weights of the parts of a loss."""
 
-    score_weight: float = 0.3  # of the denoising loss of base + posterior, method posterior
+    score_weight: float = 0.3  # of the denoising loss of base + posterior; 0 by default on a CPU
     score_batch: int = 8  # images of each batch that enter it
     label_dropout: float = 0.15  # share of images trained without label, method conditional
     ratio_weight: float = 0.02  # of the squared gap between both log ratios (nats), method both

@@ -76,9 +76,15 @@ class Added:
 
 
 def add(
-    request: TrainRequest, *, others: Sequence[str], report: Callable[[StepReport], None]
+    request: TrainRequest,
+    *,
+    others: Sequence[str],
+    report: Callable[[StepReport], None],
+    announce: Callable[[str], None] = lambda _: None,
 ) -> Added:
     """Train ``request`` with the named concepts frozen, and compare them before and after.
+
+    ``announce`` is told what is measured after the last update.
 
     Raises:
         UsageError: A named concept is of another space, or is the new one itself.
@@ -91,7 +97,8 @@ def add(
     plan = plan_concept(replace(request, to=tuple(dict.fromkeys(others))))
     _check_bases(frozen, plan.base)
     before = {r.name: _share_read(registry, r, request) for r in frozen if r.kind == "concept"}
-    trained = train(plan, report=report)
+    trained = train(plan, report=report, announce=announce)
+    announce("drawing pictures of each frozen concept together with the new one")
     registry = read_registry(request.registry)
     for record in frozen:
         if file_digest(registry.file(record)) != digests[record.file]:

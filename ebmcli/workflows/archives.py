@@ -23,6 +23,7 @@ from ebmcli.registry import (
     checkpoint_file,
     edit_registry,
     registry_from_dict,
+    rehearse_edits,
 )
 from ebmcli.workflows.keeping import discard, place
 from ebmcli.workflows.registry import mismatch
@@ -59,9 +60,9 @@ class Imported:
 class _Files:
     """What becomes of files while an archive is imported."""
 
-    new: list[Record] = field(default_factory=list)  # written; not there before
-    damaged: list[tuple[Path, bytes]] = field(default_factory=list)  # to be written at the end
-    replaced: list[Path] = field(default_factory=list)  # to be removed afterwards
+    new: list[Record] = field(default_factory=list)  # not there before
+    written: list[tuple[Path, bytes]] = field(default_factory=list)  # at the end
+    damaged: list[tuple[Path, bytes]] = field(default_factory=list)  # written after them
 
 
 def export(
@@ -125,20 +126,18 @@ def import_archive(
         with edit_registry(path) as editor:
             for record, data in content:
                 _take(editor, record, data, done=done, files=files, overwrite=overwrite)
-            for file, data in files.damaged:  # last: what is refused changes nothing
+            for file, data in [*files.written, *files.damaged]:  # what is refused changes nothing
                 write_bytes(file, data)
     except BaseException:  # Ctrl-C too: what is not registered is not left behind
         discard(path, files.new)
         raise
-    for file in files.replaced:
-        file.unlink(missing_ok=True)
     return done
 
 
 def _take(
     editor: Editor, record: Record, data: bytes, *, done: Imported, files: _Files, overwrite: bool
 ) -> None:
-    """Add one record and its weights, or note what else there is to do; see import_archive."""
+    """Add one record, and note which files there are to write; see import_archive."""
     old = editor.registry.section(record.kind).get(record.name)
     if old is not None and old.sha256 == record.sha256:
         damaged = not _holds(editor.registry.file(old), old.sha256)
@@ -161,9 +160,9 @@ def _take(
     if not _holds(file, record.sha256):
         if not file.exists():
             files.new.append(record)
-        write_bytes(file, data)
+        files.written.append((file, data))
     if old is not None and old.file != record.file:
-        files.replaced.append(editor.registry.file(old))
+        editor.drop(editor.registry.file(old))
 
 
 def _holds(file: Path, sha256: str) -> bool:
@@ -174,13 +173,18 @@ def _holds(file: Path, sha256: str) -> bool:
         return False
 
 
-def check_archive(source: Path, new_name: str | None = None) -> None:
-    """Read all of a zip file and check every digest and header, and add nothing.
+def check_archive(
+    path: Path, source: Path, *, new_name: str | None = None, overwrite: bool = False
+) -> None:
+    """Read all of a zip file, check every digest, header and name, and add nothing.
 
     Raises:
-        FileFormatError, DigestError, UsageError: As :func:`import_archive`.
+        FileFormatError, DigestError, UsageError, OutputExistsError: As :func:`import_archive`.
     """
-    _renamed(_read(source), new_name)
+    content = _renamed(_read(source), new_name)
+    editor, files = rehearse_edits(path), _Files()
+    for record, data in content:
+        _take(editor, record, data, done=Imported(), files=files, overwrite=overwrite)
 
 
 def _measured(record: Record) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -197,7 +201,13 @@ def _manifest(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def _member(record: Record) -> str:
-    """The name of a record's weights inside the zip file."""
+    """The name of a record's weights inside the zip file.
+
+    A concept base-X has a folder of its own: beside the base X, which it may rest on, both would
+    have one name.
+    """
+    if record.kind == "concept" and record.name.startswith(("base-", "judge-")):
+        return f"concepts/{record.name}.safetensors"
     return checkpoint_file(record.name, kind=record.kind)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ebmcli.evaluation.formulas import NESTED, OR_ROWS
+from ebmcli.evaluation.metrics import share_error
 from ebmcli.workflows.bench_compare import COMPARED, Way, best_other, measured_rows, rows_of
 from ebmcli.workflows.bench_plan import OURS
 
@@ -79,8 +80,7 @@ def aims(document: dict[str, Any], *, way: Way = COMPARED) -> Iterator[Aim]:
 
 
 def mean_and_error(estimate: dict[str, Any] | None) -> tuple[float | None, float | None]:
-    """A share and its standard error: over seeds, or binomial where there is one seed."""
+    """A share and its standard error, see ``metrics.share_error``."""
     if estimate is None:
         return None, None
-    spread = estimate["seed_error"]
-    return estimate["mean"], estimate["binomial_error"] if spread is None else spread
+    return estimate["mean"], share_error(estimate)

@@ -23,7 +23,7 @@ class Lead:
 
     rule: str  # of the other
     mean: float  # difference of shares, mean over seeds, in [-1, 1]
-    error: float | None  # standard error over seeds; None of one seed
+    error: float | None  # standard error over seeds or over formulas, the larger; None of one each
     drawn: float  # share of the formulas that count
 
 
@@ -90,7 +90,8 @@ def rules_of(document: Document) -> list[str]:
 def lead(ours: Iterable[Row], others: Iterable[Row]) -> Lead | None:
     """How far rows are ahead of rows of the same formulas; None where nothing is in common.
 
-    Each seed's difference is that of the shares of right pictures, all its formulas together.
+    Each seed's difference is that of the shares of right pictures, all its formulas together. Rules
+    differ by formula more than by seed, so that the error over formulas often is the larger one.
     """
     theirs = list(others)
     known = {_key(row, group): group for row in ours for group in row["groups"]}
@@ -106,10 +107,12 @@ def lead(ours: Iterable[Row], others: Iterable[Row]) -> Lead | None:
     for seed in sorted({group["seed"] for _, group in pairs}):
         mine, other = zip(*(pair for pair in pairs if pair[1]["seed"] == seed), strict=True)
         differences.append(_right(mine) - _right(other))
+    by_formula = [_right([mine]) - _right([other]) for mine, other in pairs]
+    errors = [e for e in map(standard_error, (differences, by_formula)) if e is not None]
     return Lead(
         rule=theirs[0]["rule"],
         mean=sum(differences) / len(differences),
-        error=standard_error(differences),
+        error=max(errors, default=None),
         drawn=len(pairs) / len(asked),
     )
 

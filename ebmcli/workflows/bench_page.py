@@ -62,14 +62,15 @@ def _head(document: Document) -> str:
             f"its prior probability is between {LEAST_PRIOR:g} and {MOST_PRIOR:g}.",
             "",
             "*Right*: the formula holds by the readings of a judge that never saw an energy, and "
-            "the judge sees an object; mean over seeds ± standard error. A place is right within "
+            "the judge sees an object; mean over seeds ± standard error, of counting or over "
+            "seeds, whichever is larger. A place is right within "
             f"{POSITION_TOLERANCE:g} per coordinate. *Refused*: the rule has no energy for the "
             "formula; *right* counts the others only. *Energy calls* are those of one picture "
             "through all noise levels: at one attempt they are the same for all rules. Lines "
             "*by branch* have no part in the comparison: every picture is given one way for its "
             "formula to be true, by its prior; by default it is also drawn again while the model "
             "itself finds it wrong. *FID* is on the judge's own features against "
-            "renders of the same formulas, and compares with nothing outside this page. The "
+            "renders of the same formulas, of 128 pictures (its features) or more. The "
             "*ceiling* is the judge's own accuracy on those renders. *Largest gap*: of all "
             "alternatives of an `or`, how far the share of right pictures is from that under "
             "the prior of the concepts at strength 1, ± the noise of counting so few pictures.",

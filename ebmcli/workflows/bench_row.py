@@ -184,12 +184,16 @@ class Bench:
         return sum(known) / len(known) if known else None
 
     def _fid(self, features: list[Tensor], expressions: list[Expression]) -> Row:
-        """FID against real pictures of the formulas, every formula counting alike."""
+        """FID against real pictures of the formulas, every formula counting alike.
+
+        Fewer pictures than features give none: even real ones would be far from their own kind.
+        """
         masks = [holds(expression, self._true) for expression in expressions]
         n = int(torch.stack(masks).any(0).sum()) if masks else 0
         found: Row = {"value": None, "n_reference": n, "data": self.reference.digest}
         drawn = torch.cat(features) if features else torch.empty(0)
-        if n >= MIN_REFERENCE and len(drawn) > 1 and all(bool(mask.any()) for mask in masks):
+        enough = n >= MIN_REFERENCE and len(drawn) >= self.reference.features.shape[1]
+        if enough and all(bool(mask.any()) for mask in masks):
             weights = equal_weights(masks)
             found["value"] = weighted_frechet_distance(drawn, self.reference.features, weights)
         return found

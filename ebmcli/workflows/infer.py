@@ -93,7 +93,8 @@ def plan_inference(
     """Find the images, and settle which concepts of which space are asked.
 
     Args:
-        images: Image files, folders of them, and dataset files (.h5).
+        images: Image files, folders of them, and dataset files (.h5); what is given twice is read
+            once.
         registry: Where concepts are looked up.
         concepts: Names; none means all of the space.
         space: None takes that of the concepts, of the datasets, or the only one there is.
@@ -106,7 +107,7 @@ def plan_inference(
     """
     names = tuple(dict.fromkeys(concepts))
     spaces = {registry.get("concept", name).space for name in names}
-    paths = list(images)
+    paths = list(dict.fromkeys(images))
     datasets = [path for path in paths if path.suffix.lower() in DATASET_SUFFIXES]
     infos = tuple(read_info(path) for path in datasets)
     files = tuple(find_images([path for path in paths if path not in datasets]))

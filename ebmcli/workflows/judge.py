@@ -28,10 +28,12 @@ from ebmcli.training.loop import (
 from ebmcli.workflows.judging import BATCH, Labelled, load_labelled, read_all
 from ebmcli.workflows.keeping import keep_trained
 from ebmcli.workflows.origin import created, data_origin, has_seen, same_pictures, versions
+from ebmcli.workflows.plans import refuse_clash
 
 N_STEPS = 2500  # updates; chosen
 N_FLOORS = 128  # empty pictures that negatives are made with
 N_NEGATIVE = 64  # negatives beside each batch of positives
+MIN_HELD, MIN_TRAINING = 32, 64  # pictures; chosen
 WARM_UP_UPDATES, TIMED_UPDATES = 2, 5
 TRAINING = TrainingConfig(
     n_steps=N_STEPS, batch_size=128, learning_rate=3e-3, n_warmup=100, weight_decay=1e-3
@@ -65,7 +67,7 @@ def train_judge(request: JudgeRequest, *, report: Callable[[StepReport], None]) 
     info, held_info = check_judge(request)
     data = load_labelled(info)
     if held_info is None:
-        n_held = max(32, info.n_images // 20)
+        n_held = _n_held(info)
         held = data.part(slice(-n_held, None))
         data = data.part(slice(None, -n_held))
     else:
@@ -179,7 +181,8 @@ def check_judge(request: JudgeRequest) -> tuple[DatasetInfo, DatasetInfo | None]
 
     Raises:
         OutputExistsError: There is a judge of this name.
-        UsageError: The data are those of an energy, or of the held-out file.
+        UsageError: The data are those of an energy, or of the held-out file, or too few; or the
+            name is too close to another.
         FileFormatError, DigestError: They cannot be read, or are not what was written.
     """
     check_name(request.name)
@@ -187,6 +190,7 @@ def check_judge(request: JudgeRequest) -> tuple[DatasetInfo, DatasetInfo | None]
     if request.name in registry.judges and not request.overwrite:
         hint = "give the new one another name, or add --overwrite to replace the old one"
         raise OutputExistsError(f"judge {request.name} of {registry.path}", hint=hint)
+    refuse_clash(registry, "judge", request.name)
     info = read_info(request.data)
     held = read_info(request.held) if request.held else None
     users = [*registry.bases.values(), *registry.concepts.values()]
@@ -201,7 +205,16 @@ def check_judge(request: JudgeRequest) -> tuple[DatasetInfo, DatasetInfo | None]
     for file in (info, held):
         if file is not None:
             verify_digest(file.path)
+    least = MIN_TRAINING + (_n_held(info) if held is None else 0)
+    if info.n_images < least:
+        problem = f"{info.n_images} images are too few, {least} at least"
+        raise UsageError(problem, hint="render or import more")
     return info, held
+
+
+def _n_held(info: DatasetInfo) -> int:
+    """How many pictures of a file are held out where no other file is given."""
+    return max(MIN_HELD, info.n_images // 20)
 
 
 def _config(request: JudgeRequest, info: DatasetInfo, data: Labelled) -> TrainingConfig:

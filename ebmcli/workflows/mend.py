@@ -165,6 +165,7 @@ def mend(plan: MendPlan, pictures: Tensor, *, report: Callable[[StepReport], Non
 
     Raises:
         InterruptedRun: Ctrl-C; the same command goes on.
+        DigestError: Another command replaced the base meanwhile; it stays.
     """
     base = plan.base
     with locked_run(plan.folder.parent), _going_on():
@@ -232,12 +233,20 @@ def undo(path: Path, name: str) -> Record:
 
     Raises:
         UnknownNameError, UsageError: As :func:`check_undo`.
+        DigestError: Another command replaced the weights meanwhile; they stay.
     """
     record, base, before = check_undo(path, name)
     base.residual = None
     provenance = {k: v for k, v in record.provenance.items() if k != "mended"}
     record = replace(record, measured=before["measured"], provenance=provenance)
-    return keep_trained(path, record, base.state_dict(), before["header"], overwrite=True)
+    return keep_trained(
+        path,
+        record,
+        base.state_dict(),
+        before["header"],
+        overwrite=True,
+        expected_sha256=record.sha256,
+    )
 
 
 def check_undo(path: Path, name: str) -> tuple[Record, BaseEnergy, dict[str, Any]]:
@@ -306,7 +315,14 @@ def _keep(plan: MendPlan, measured: dict[str, Any]) -> Record:
     }
     record = replace(record, measured=measured, provenance=record.provenance | {"mended": mended})
     head = header(record, plan.base)
-    return keep_trained(request.registry, record, plan.base.state_dict(), head, overwrite=True)
+    return keep_trained(
+        request.registry,
+        record,
+        plan.base.state_dict(),
+        head,
+        overwrite=True,
+        expected_sha256=record.sha256,
+    )
 
 
 def _rows(quality: list[ResidualQuality]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from ebmcli.core.concepts import METHODS
 from ebmcli.core.factors import Factor
 from ebmcli.datasets.hdf5 import DatasetInfo, read_info, read_labels
 from ebmcli.errors import ConfigError, OutputExistsError, UnknownNameError, UsageError
-from ebmcli.registry import Registry, checkpoint_file, read_registry
+from ebmcli.registry import Kind, Registry, checkpoint_file, read_registry
 from ebmcli.registry.schema import check_name, twin_names
 from ebmcli.workflows.device import resolve_device
 from ebmcli.workflows.origin import has_seen
@@ -139,8 +139,8 @@ def _plan(request: TrainRequest, *, kind: str, method: str) -> Plan:
         training = replace(settings.training, n_steps=request.steps)
         settings = replace(settings, training=training)
     folder = registry.path.parent
-    file = checkpoint_file(request.name, kind="base" if kind == "base" else "concept")
-    _refuse_clash(registry, kind, request.name, file)
+    saved_as: Kind = "base" if kind == "base" else "concept"
+    refuse_clash(registry, saved_as, request.name)
     return Plan(
         kind=kind,
         request=request,
@@ -150,7 +150,7 @@ def _plan(request: TrainRequest, *, kind: str, method: str) -> Plan:
         base=base,
         settings=settings,
         folder=folder / "runs" / (f"base-{request.name}" if kind == "base" else request.name),
-        weights=folder / file,
+        weights=folder / checkpoint_file(request.name, kind=saved_as),
         device=device,
         resting=tuple(c.name for c in registry.resting_on(request.name)) if kind == "base" else (),
     )
@@ -207,14 +207,17 @@ def refuse_judged(registry: Registry, info: DatasetInfo) -> None:
             raise UsageError(f"{known}; an energy needs other data", hint=hint)
 
 
-def _refuse_clash(registry: Registry, kind: str, name: str, file: str) -> None:
-    """Refuse, before anything is trained, a name that could not be registered afterwards."""
-    hint = "choose another name"
+def refuse_clash(registry: Registry, kind: Kind, name: str) -> None:
+    """Refuse, before anything is trained, a name that could not be registered afterwards.
+
+    Raises:
+        UsageError: Its file is another entry's, or only - and _ tell it from another name.
+    """
+    file, hint = checkpoint_file(name, kind=kind), "choose another name"
     for record in registry.records():
         if record.file == file and (record.kind, record.name) != (kind, name):
             raise UsageError(f"{file} belongs to the {record.kind} {record.name}", hint=hint)
-    known = registry.bases if kind == "base" else registry.concepts
-    twins = twin_names([*(other for other in known if other != name), name])
+    twins = twin_names([*(other for other in registry.section(kind) if other != name), name])
     if twins:
         raise UsageError(f"{kind}s {twins[0]} and {twins[1]} differ by - and _ only", hint=hint)
 

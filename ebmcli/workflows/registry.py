@@ -16,7 +16,15 @@ from ebmcli.errors import (
     OutputExistsError,
     UnknownNameError,
 )
-from ebmcli.registry import Kind, Record, Registry, checkpoint_file, edit_registry, read_registry
+from ebmcli.registry import (
+    Kind,
+    Record,
+    Registry,
+    checkpoint_file,
+    edit_registry,
+    rehearse_edits,
+)
+from ebmcli.workflows.keeping import discard
 
 
 def summaries(
@@ -69,14 +77,25 @@ def values(record: Record) -> str:
 def accuracy(record: Record) -> float | None:
     """The accuracy on held-out images at the lowest noise measured, in [0, 1].
 
-    Of a list of objects it is the share of objects that were found.
+    Of a list of objects it is the share of objects that were found. What was measured has no fixed
+    form: a noise level that is no number counts for nothing.
     """
     levels = record.measured.get("held_out")
-    if not isinstance(levels, dict) or not levels:
+    by_sigma = {_sigma(key): row for key, row in levels.items()} if isinstance(levels, dict) else {}
+    sigmas = [sigma for sigma in by_sigma if sigma is not None]
+    if not sigmas:
         return None
-    lowest = levels[min(levels, key=float)]
+    lowest = by_sigma[min(sigmas)]
     found = lowest.get("accuracy", lowest.get("found")) if isinstance(lowest, dict) else None
     return float(found) if isinstance(found, (int, float)) else None
+
+
+def _sigma(key: Any) -> float | None:
+    """A noise level by which numbers were recorded, or None."""
+    try:
+        return float(key)
+    except (TypeError, ValueError):
+        return None
 
 
 def description(registry: Registry, record: Record) -> dict[str, Any]:
@@ -153,7 +172,7 @@ def rename(path: Path, old: str, new: str, *, kind: Kind | None = None) -> Recor
         OutputExistsError: The new name, or a file of it, is there already.
         UsageError: The new name is not allowed.
     """
-    copy: Path | None = None
+    copied: list[Record] = []
     try:
         with edit_registry(path) as editor:
             record = editor.registry.find(old, kind)
@@ -163,14 +182,31 @@ def rename(path: Path, old: str, new: str, *, kind: Kind | None = None) -> Recor
             if record.file != checkpoint_file(old, kind=record.kind) or not source.is_file():
                 return renamed
             renamed = replace(renamed, file=checkpoint_file(new, kind=record.kind))
-            copy = _duplicate(source, editor.registry.file(renamed))
+            _duplicate(source, editor.registry.file(renamed))
+            copied.append(renamed)
             editor.put(renamed, overwrite=True)
-    except BaseException:  # Ctrl-C too: the old name is still the valid one
-        if copy is not None:
-            copy.unlink(missing_ok=True)
+            editor.drop(source)
+    except BaseException:  # Ctrl-C too, which can come after the new name has become the valid one
+        discard(path, copied)
         raise
-    source.unlink(missing_ok=True)
     return renamed
+
+
+def check_rename(path: Path, old: str, new: str, *, kind: Kind | None = None) -> None:
+    """Refuse what :func:`rename` would refuse because of names, and write nothing."""
+    editor = rehearse_edits(path)
+    editor.rename(editor.registry.find(old, kind).kind, old, new)
+
+
+def check_removal(path: Path, records: Sequence[Record]) -> None:
+    """Refuse records that cannot be removed one after the other, and write nothing.
+
+    Raises:
+        UnknownNameError, UsageError: As :func:`remove`.
+    """
+    editor = rehearse_edits(path)
+    for record in records:
+        editor.remove(record.kind, record.name)
 
 
 def remove(path: Path, name: str, *, kind: Kind | None = None, keep_file: bool = False) -> Record:
@@ -179,17 +215,13 @@ def remove(path: Path, name: str, *, kind: Kind | None = None, keep_file: bool =
     Raises:
         UnknownNameError: There is none.
         UsageError: It is a base that concepts use.
+        OutputError: The file cannot be deleted; the record is gone.
     """
     with edit_registry(path) as editor:
         record = editor.registry.find(name, kind)
         editor.remove(record.kind, name)
-    registry = read_registry(path)
-    if not keep_file and all(other.file != record.file for other in registry.records()):
-        try:
-            registry.file(record).unlink(missing_ok=True)
-        except OSError as error:
-            problem = f"{name} is no longer registered, but its file stays: {error}"
-            raise OutputError(problem, hint="delete it yourself") from error
+        if not keep_file:
+            editor.drop(editor.registry.file(record))
     return record
 
 
@@ -208,7 +240,7 @@ def _problem(registry: Registry, record: Record) -> str | None:
     return mismatch(record, header)
 
 
-def _duplicate(source: Path, target: Path) -> Path:
+def _duplicate(source: Path, target: Path) -> None:
     """A second name for a file, or a copy where the disk has no links; nothing is overwritten."""
     try:
         os.link(source, target)
@@ -220,4 +252,3 @@ def _duplicate(source: Path, target: Path) -> Path:
         except OSError as error:
             target.unlink(missing_ok=True)
             raise OutputError(f"cannot write {target}: {error.strerror}") from error
-    return target

@@ -22,9 +22,9 @@ from ebmcli.evaluation.metrics import (
     Estimate,
     average,
     calibration_error,
-    frechet_distance,
     pairwise_distance,
     share,
+    weighted_frechet_distance,
 )
 from ebmcli.evaluation.object_counts import objects_read
 from ebmcli.evaluation.object_reader import rows_of
@@ -37,6 +37,7 @@ from ebmcli.evaluation.truth import (
     tolerances,
     wide_tolerance_of,
 )
+from ebmcli.evaluation.verdicts import equal_weights
 from ebmcli.registry import Registry
 from ebmcli.workflows.device import resolve_device
 from ebmcli.workflows.formulas import formula_of
@@ -175,25 +176,31 @@ class Scorer:
         )
 
     def _fid(self, features: Tensor, sources: set[str]) -> dict[str, Any] | None:
-        """FID against real pictures that satisfy any of the formulas, and its floor.
+        """FID against real pictures of the formulas, every formula counting alike, and its floor.
 
         The floor is the FID of other real pictures, as many as were drawn: with few pictures it is
-        far from 0. Fewer pictures than features give no FID.
+        far from 0. Fewer pictures than features give no FID; formulas that no real picture
+        satisfies do not count.
         """
         if not self.fid or self.reference is None:
             return None
-        rows = torch.zeros(len(self.reference.features), dtype=torch.bool)
-        for source in sources:
-            rows |= holds(self._judged(source), self.reference.truth)
-        real = self.reference.features[rows]
-        other, reference = real[: len(real) // 2], real[len(real) // 2 :]
-        n = min(len(features), len(other))
-        found = {"n": n, "n_reference": len(reference), "data": self.reference.digest}
+        real, half = self.reference.features, len(self.reference.features) // 2
+        masks = [holds(self._judged(source), self.reference.truth) for source in sorted(sources)]
+        known = [m for m in masks if bool(m[:half].any()) and bool(m[half:].any())]
+        shown = torch.stack(known).any(0) if known else torch.zeros(len(real), dtype=torch.bool)
+        n = min(len(features), int(shown[:half].sum()))
+        n_reference = int(shown[half:].sum())
+        found = {"n": n, "n_reference": n_reference, "data": self.reference.digest}
         if n < features.shape[1]:
             return {"value": None, "floor": None, **found}
-        mixed = torch.randperm(len(features), generator=torch.Generator().manual_seed(0))
-        value = frechet_distance(features[mixed[:n]], reference)
-        return {"value": value, "floor": frechet_distance(other[:n], reference), **found}
+        generator = torch.Generator().manual_seed(0)
+        weights = equal_weights([mask[half:] for mask in known])
+        mixed = features[torch.randperm(len(features), generator=generator)[:n]]
+        others = equal_weights([mask[:half] for mask in known])
+        chosen = real[torch.multinomial(others, n, generator=generator)]
+        value = weighted_frechet_distance(mixed, real[half:], weights)
+        floor = weighted_frechet_distance(chosen, real[half:], weights)
+        return {"value": value, "floor": floor, **found}
 
     def _inferred(self, case: Case, report: Report) -> dict[str, Any]:
         """Read the value of a concept in real pictures: one part of them per seed."""

@@ -60,14 +60,24 @@ BASE_TRUNK = {"widths": (32, 64, 128, 160), "depths": (1, 2, 2, 2)}
 POSTERIOR_TRUNK = {"widths": (16, 32, 64, 96), "depths": (1, 1, 1, 2), "embedding": 64, "head": 96}
 DEFAULTS: dict[str, dict[str, Any]] = {  # by "base" and by method of a concept
     "base": BASE_TRUNK,
-    "posterior": {**POSTERIOR_TRUNK, "batch_size": 64, "learning_rate": 1e-3},
+    "posterior": {
+        **POSTERIOR_TRUNK,
+        "batch_size": 64,
+        "learning_rate": 1e-3,
+        "score_weight": 0.0,  # half of the updates go into that term, see docs/decisions/0012
+    },
     "conditional": {},
     "both": {},
 }
 
 ON_GPU: dict[str, dict[str, Any]] = {  # where small batches leave it idle; as bundled scenes
     "base": {"batch_size": 256, "n_warmup": 500},
-    "posterior": {"batch_size": 256, "score_batch": 64, "learning_rate": 1.5e-3},
+    "posterior": {
+        "batch_size": 256,
+        "score_batch": 64,
+        "learning_rate": 1.5e-3,
+        "score_weight": 0.3,
+    },
     "conditional": {},
     "both": {},
 }

@@ -32,6 +32,7 @@ from ebmcli.workflows.runs import Run, open_run, refuse_missing, save_config, tr
 
 DEFAULT_MINUTES = {"base": 30.0, "concept": 8.0}  # chosen: what a laptop can spare
 N_DRAWN = 64  # pictures per number of corrector steps in the honest test; chosen
+DRAWN_PER_MINUTE, FEWEST_DRAWN = 2, 16  # of training: the test takes a fifth of it; chosen
 N_LABELS = 20_000  # of which it is measured what goes together
 TOGETHER = 0.1  # Cramer's V from which two factors do; chosen
 WARM_UP_UPDATES, TIMED_UPDATES = 3, 8
@@ -47,8 +48,19 @@ class Trained:
     seconds: float
 
 
-def train(plan: Plan, *, report: Callable[[StepReport], None]) -> Trained:
+def _silent(_: str) -> None:
+    """Announce nothing."""
+
+
+def train(
+    plan: Plan,
+    *,
+    report: Callable[[StepReport], None],
+    announce: Callable[[str], None] = _silent,
+) -> Trained:
     """Run a plan to its end, evaluate on held-out images, save, register.
+
+    What follows the last update takes minutes of its own; ``announce`` is told what it is.
 
     Raises:
         ConfigError, OutputExistsError, OutputError: As :func:`ebmcli.workflows.prepare.prepare`.
@@ -65,7 +77,15 @@ def train(plan: Plan, *, report: Callable[[StepReport], None]) -> Trained:
         state.use_average()
         network, history = ready.built.network, run.config["history"]
         try:
-            return finished(plan, network, ready.held, ready.base, state.seconds, history=history)
+            return finished(
+                plan,
+                network,
+                ready.held,
+                ready.base,
+                state.seconds,
+                history=history,
+                announce=announce,
+            )
         except KeyboardInterrupt as error:
             problem = "interrupted while the result was measured; the training is done and saved"
             raise InterruptedRun(problem, hint=run.resume_hint) from error
@@ -119,6 +139,7 @@ def finished(
     seconds: float,
     *,
     history: dict[str, Any] | None = None,
+    announce: Callable[[str], None] = _silent,
 ) -> Trained:
     """Numbers on held-out images, the weights file, the record; ``history`` goes into it."""
     network.requires_grad_(False).eval()
@@ -127,9 +148,10 @@ def finished(
     if base is not None:
         base.autocast = False
     measured = held_out_numbers(network, held, base=base)
-    shares = _object_share(plan, network, base)
+    n = n_drawn(plan)
+    shares = _object_share(plan, network, base, n=n, announce=announce)
     if shares is not None:
-        measured["object_share"] = shares
+        measured |= {"object_share": shares} | ({"n_drawn": n} if n != N_DRAWN else {})
     if together := goes_with(plan):
         measured["goes_with"] = together
     header: dict[str, Any] = {
@@ -169,8 +191,22 @@ def finished(
     return Trained(record=kept, weights=weights, seconds=seconds)
 
 
+def n_drawn(plan: Plan) -> int:
+    """Pictures of the honest test: after few minutes of training it should not take longer."""
+    request = plan.request
+    if request.steps is not None or steps_set(request):
+        return N_DRAWN
+    minutes = request.minutes or DEFAULT_MINUTES[plan.kind]
+    return max(FEWEST_DRAWN, min(N_DRAWN, round(DRAWN_PER_MINUTE * minutes)))
+
+
 def _object_share(
-    plan: Plan, network: BaseEnergy | Concept, base: Base | None
+    plan: Plan,
+    network: BaseEnergy | Concept,
+    base: Base | None,
+    *,
+    n: int,
+    announce: Callable[[str], None],
 ) -> dict[str, float] | None:
     """The honest test: a base by itself, a concept asked for its values in turn.
 
@@ -178,13 +214,16 @@ def _object_share(
     """
     if plan.factor is not None and plan.factor.kind == "objects":
         return None
+    registry = read_registry(plan.request.registry)
+    if any(record.space == plan.info.space for record in registry.judges.values()):
+        announce(f"trained; drawing {3 * n} pictures to see whether they keep their objects")
     return object_share(
         unconditional_or_one_value(network, base),
         _gaussian(network, base),
-        read_registry(plan.request.registry),
+        registry,
         plan.info.space,
         size=plan.info.size,
-        n=N_DRAWN,
+        n=n,
         device=plan.device,
     )
 

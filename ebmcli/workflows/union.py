@@ -31,6 +31,7 @@ from ebmcli.workflows.generate import CORRECT_FROM, N_SEEDS, SIGMA_MAX, SIGMA_MI
 from ebmcli.workflows.keeping import keep_trained
 from ebmcli.workflows.loading import load_base
 from ebmcli.workflows.origin import created, versions
+from ebmcli.workflows.plans import refuse_clash
 
 N_LEVELS = 32  # as `ebm generate` has them by default: there nothing is interpolated
 MEETING = 0.01  # overlap below which a constant wrong by a nat moves less than 0.3 % of pictures
@@ -109,7 +110,7 @@ def unite(request: UnionRequest, path: Path, *, progress: Progress | None = None
 
     Raises:
         UnknownNameError: There is no such base.
-        UsageError: The bases are of two spaces.
+        UsageError: The bases are of two spaces, or the name is too close to another.
         OutputExistsError: The name is taken and was not to be replaced.
     """
     start = time.monotonic()
@@ -149,6 +150,7 @@ def check_union(request: UnionRequest, registry: Registry) -> list[Record]:
     if request.name in registry.bases and not request.overwrite:
         hint = "give the union another name, or add --overwrite to replace the old one"
         raise OutputExistsError(f"base {request.name} of {registry.path}", hint=hint)
+    refuse_clash(registry, "base", request.name)
     return records
 
 

@@ -219,6 +219,18 @@ def test_json_never_holds_what_json_cannot_say(capsys: pytest.CaptureFixture[str
     assert json.loads(capsys.readouterr().out) == {"a": None, "b": [None, 1.5], "c": "x"}
 
 
+def test_names_of_files_are_printed_as_they_are_unless_they_steer_a_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Each of the kept ones stands in names that systems and people give: none does anything."""
+    kept = "a\u00a0b\u202fc\u3000d\u200de\u200cf\u00adg\ufeffh\ue000i \U0001f469\u200d\U0001f52c"
+    console.result(kept)
+    assert capsys.readouterr().out == f"{kept}\n"
+    for character in "\x00\x1b\x7f\x85\r\u2028\u2029\u061c\u200f\u202e\u2066\udc80":
+        console.result(f"a{character}b")
+        assert capsys.readouterr().out == f"a\\x{ord(character):02x}b\n"
+
+
 def test_a_plain_table_is_aligned_and_numbers_stand_right(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

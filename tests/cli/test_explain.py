@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,21 @@ def test_statements_about_objects(registry_path: Path, register: Callable[..., R
     assert unknown.exit_code == 2
     assert "unknown part of object 'colr' at column 8" in unknown.stderr
     assert "did you mean 'color'?" in unknown.stderr
+
+
+def test_what_is_understood_of_objects_is_said(
+    registry_path: Path, register: Callable[..., Record]
+) -> None:
+    factor = replace(FACTORS["object"], fewest=1)
+    register("concept", "object", space="clutter-64", factor=factor)
+    assert read_registry(registry_path).get("concept", "object").factor.fewest == 1  # type: ignore[union-attr]
+    result = run(registry_path, "~object(color=green)")
+    assert result.exit_code == 0, result.stderr
+    assert "note: object is understood: all pictures of object show one" in result.stdout
+    assert "understood" not in run(registry_path, "object(color=green)").stdout
+    never = run(registry_path, "~object")
+    assert never.exit_code == 2
+    assert "every picture of object shows one at least" in never.stderr
 
 
 def test_a_factor_that_nobody_trained_yet_comes_with_how_to_train_it(tmp_path: Path) -> None:

@@ -33,6 +33,13 @@ def test_a_table_keeps_every_word_whole_in_any_width(width: int) -> None:
         assert words(lines) == sorted(asked)
 
 
+def test_only_plain_spaces_part_words() -> None:
+    name = "10.00.00\u202fPM.png"
+    assert wrapped(f"Screenshot {name}", 20) == ["Screenshot", f"  {name}"]
+    table = table_lines(["file"], [[f"one {name}"], ["e\u200df"]], numeric=[False], width=16)
+    assert table[2:] == ["one", name, "e\u200df"]
+
+
 def test_text_is_wrapped_and_a_number_keeps_its_unit() -> None:
     """The least width: position=?, 500, +- 1.0 %, +- 0.0 %, (11.0) and four gaps of two."""
     lines = table_lines(HEADERS, ROWS, numeric=NUMERIC, width=10 + 3 + 8 + 8 + 6 + 8)

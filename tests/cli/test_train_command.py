@@ -86,6 +86,31 @@ def test_only_a_command_that_is_right_copies_the_bundled_registry(
     assert read_registry(registry).concepts == {}
 
 
+def test_an_edit_that_is_refused_copies_no_bundled_registry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = create_registry(tmp_path / "theirs")
+    put_base(theirs, seed=1)
+    archive = str(tmp_path / "theirs.zip")
+    words = ["export", SPACE, "-o", archive, "--registry", str(theirs)]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    monkeypatch.setattr(places, "BUNDLED", random_registry(tmp_path / "bundled", (COLOR, TALL)))
+    own = tmp_path / "home" / "registry.yaml"
+    monkeypatch.setattr(places, "user_registry", lambda: own)
+
+    def run(*words: str) -> int:
+        return CliRunner().invoke(app, [*words]).exit_code
+
+    assert run("rename", "color", "tall") == 1
+    assert run("rename", "color", "and") == 2
+    assert run("rm", "color", SPACE, "--yes") == 2  # tall is on that base
+    assert run("import", archive) == 1
+    assert not own.parent.exists()
+    assert run("import", archive, "--overwrite") == 0
+    assert run("rename", "color", "hue") == 0
+    assert list(read_registry(own).concepts) == ["hue", "tall"]
+
+
 def test_train_prints_held_out_numbers_and_registers(ebm: Any, registry: Path) -> None:
     result = ebm("train", "color", "--steps", "2")
     assert result.exit_code == 0, result.output

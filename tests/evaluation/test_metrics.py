@@ -1,6 +1,7 @@
 """Metrics against closed forms; tolerances are four standard errors."""
 
 import math
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from ebmcli.evaluation.metrics import (
     pairwise_distance,
     reliability,
     share,
+    share_error,
 )
 
 
@@ -155,3 +157,15 @@ def test_reliability_counts_every_prediction_once() -> None:
     assert bins.count.tolist() == [1, 0, 1, 2]
     assert bins.hits.tolist() == [0, 0, 0.25, 2]
     assert float(bins.variance[3]) == 0
+
+
+def test_the_error_of_a_share_is_never_less_than_that_of_counting() -> None:
+    """Three seeds that agree, and 36 of 36: neither is certain."""
+    agreed = share([torch.tensor([True] * 9 + [False] * 3)] * 3)
+    assert agreed.seed_error == 0
+    assert share_error(asdict(agreed)) == pytest.approx(math.sqrt(28 / 38 * 10 / 38 / 36))
+    perfect = share([torch.ones(12, dtype=torch.bool)] * 3)
+    assert share_error(asdict(perfect)) == pytest.approx(math.sqrt(37 / 38 / 38 / 36))
+    apart = share([torch.ones(500, dtype=torch.bool), torch.zeros(500, dtype=torch.bool)])
+    assert share_error(asdict(apart)) == apart.seed_error == 0.5
+    assert share_error(asdict(average([torch.tensor([1.0, 5.0])]))) == 0

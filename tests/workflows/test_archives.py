@@ -3,6 +3,8 @@
 import errno
 import os
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from registry_examples import COLOR
 
 from ebmcli.checkpoint import write_checkpoint
 from ebmcli.errors import FileFormatError, OutputError, OutputExistsError, UsageError
-from ebmcli.registry import Record, create_registry, edit_registry, read_registry
+from ebmcli.registry import Record, create_registry, edit_registry, editing, read_registry
 from ebmcli.workflows.archives import Imported, export, import_archive
 from ebmcli.workflows.registry import verify
 
@@ -192,6 +194,39 @@ def test_other_weights_come_in_the_place_of_missing_ones(archive: Path, other: P
     assert record.file == old.file
     known = read_registry(other)
     assert [check.problem for check in verify(known, known.records())] == [None]
+
+
+def test_replaced_weights_go_before_the_lock_is_given_back(
+    archive: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(other, "color", note="other")
+    seen, real = [], editing.locked
+
+    @contextmanager
+    def watched(path: Path) -> Iterator[None]:
+        with real(path):
+            yield
+            seen.append([file for file in content(other) if file.endswith(".safetensors")])
+
+    monkeypatch.setattr(editing, "locked", watched)
+    (record,) = import_archive(other, archive, overwrite=True).added
+    assert seen == [[str(read_registry(other).file(record))]]
+
+
+def test_a_concept_named_as_the_file_of_its_base_travels_with_it(
+    other: Path, tmp_path: Path
+) -> None:
+    path = create_registry(tmp_path / "mine")
+    digest = write_checkpoint(path.parent / "b", {}, {"kind": "base", "space": "scenes-64"})
+    base = Record(kind="base", name="shape", space="scenes-64", file="b", sha256=digest)
+    with edit_registry(path) as editor:
+        editor.put(base)
+    concept = put(path, "base-shape", base="shape")
+    out = tmp_path / "both.zip"
+    export(read_registry(path), [concept], out, overwrite=False)
+    assert [record.name for record in import_archive(other, out).added] == ["shape", "base-shape"]
+    known = read_registry(other)
+    assert [check.problem for check in verify(known, known.records())] == [None, None]
 
 
 def test_what_is_refused_restores_nothing(other: Path, tmp_path: Path) -> None:

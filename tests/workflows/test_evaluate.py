@@ -28,7 +28,7 @@ from ebmcli.errors import (
 from ebmcli.registry import Record, Registry, create_registry, edit_registry, read_registry
 from ebmcli.workflows.evaluate import EvalRequest, evaluate, list_cases
 from ebmcli.workflows.generate import GenerateRequest
-from ebmcli.workflows.judge import JudgeRequest, train_judge
+from ebmcli.workflows.judge import JudgeRequest, check_judge, train_judge
 from ebmcli.workflows.judging import load_judge
 
 COLOR = Factor(name="color", kind="categorical", names=("red", "blue"))
@@ -145,6 +145,19 @@ def test_a_judge_never_learns_from_the_data_of_an_energy(home: Path, tmp_path: P
     request = JudgeRequest(name="same", data=data, registry=registry, steps=1)
     with pytest.raises(UsageError, match="needs other data"):
         train_judge(request, report=quiet)
+
+
+def test_a_judge_that_could_not_be_trained_or_registered_is_refused_at_once(
+    home: Path, tmp_path: Path
+) -> None:
+    registry, data = home / "registry.yaml", dataset(tmp_path / "more.h5", seed=3, n=95)
+    request = JudgeRequest(name="new", data=data, registry=registry)
+    with pytest.raises(UsageError, match="95 images are too few, 96 at least"):
+        check_judge(request)
+    held = home / "held.h5"
+    assert check_judge(replace(request, held=held))[0].n_images == 95
+    with pytest.raises(UsageError, match="judge-toys and judge_toys differ by - and _ only"):
+        check_judge(replace(request, name="judge_toys", held=held))
 
 
 def test_every_row_has_its_numbers_and_errors(home: Path, registry: Registry) -> None:

@@ -240,6 +240,7 @@ def test_the_space_follows_from_a_dataset(tmp_path: Path) -> None:
     two = registry(record("color", "toy-8", COLOR), record("light", "faces-64", LIGHT))
     plan = plan_inference([path], two)
     assert (plan.space, plan.n_images, plan.files) == ("toy-8", 6, ())
+    assert plan_inference([path, path], two) == plan
 
 
 def test_a_dataset_of_another_space_is_refused_unless_the_space_is_said(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Weights that replace others: the registry never names a file that is not whole."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,14 @@ import torch
 
 import ebmcli.registry.editing as editing
 from ebmcli.checkpoint import file_digest
-from ebmcli.errors import OutputError, OutputExistsError, UsageError
+from ebmcli.errors import (
+    DigestError,
+    OutputError,
+    OutputExistsError,
+    RegistryError,
+    UnknownNameError,
+    UsageError,
+)
 from ebmcli.registry import Record, read_registry
 from ebmcli.workflows.keeping import keep_trained
 from ebmcli.workflows.registry import rename
@@ -55,6 +63,24 @@ def test_replacing_leaves_one_file(path: Path) -> None:
     assert files(path) == ["color.safetensors"]
 
 
+def test_old_weights_go_before_the_lock_is_given_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Afterwards another command may have put weights of the same digest in their place."""
+    keep(path, 1.0)
+    seen, real = [], editing.locked
+
+    @contextmanager
+    def watched(file: Path) -> Iterator[None]:
+        with real(file):
+            yield
+            seen.append(files(path))
+
+    monkeypatch.setattr(editing, "locked", watched)
+    kept = keep(path, 2.0, overwrite=True)
+    assert seen == [[Path(kept.file).name]]
+
+
 def test_the_same_weights_again_keep_their_file(path: Path) -> None:
     first = keep(path, 1.0)
     assert keep(path, 1.0, overwrite=True) == first
@@ -69,6 +95,28 @@ def test_a_taken_name_is_refused_and_nothing_changes(path: Path) -> None:
     assert path.read_text(encoding="utf-8") == text
     assert file_digest(path.parent / first.file) == first.sha256
     assert files(path) == ["color.safetensors"]
+
+
+def test_only_the_weights_that_new_ones_were_made_from_are_replaced(path: Path) -> None:
+    """A base that was trained anew while it was mended stays as it is."""
+    weights = {"weight": torch.full((3,), 9.0)}
+    first = keep(path, 1.0)
+    keep(path, 2.0, overwrite=True)
+    before = content(path)
+    for record, error in ((blank(), DigestError), (blank("hue"), UnknownNameError)):
+        with pytest.raises(error):
+            keep_trained(
+                path, record, weights, HEADER, overwrite=True, expected_sha256=first.sha256
+            )
+        assert content(path) == before
+
+
+def test_a_concept_on_a_base_that_is_gone_is_refused(path: Path) -> None:
+    before = content(path)
+    with pytest.raises(RegistryError, match="has no base gone any more") as caught:
+        keep_trained(path, replace(blank(), base="gone"), {}, HEADER, overwrite=False)
+    assert "ebm import" in str(caught.value.hint)
+    assert content(path) == before
 
 
 def test_a_refused_name_leaves_no_file(path: Path) -> None:
@@ -161,3 +209,19 @@ def test_weights_that_are_registered_stay_whatever_comes_after(
         keep(path, 1.0)
     registry = read_registry(path)
     assert registry.checked_file(registry.get("concept", "color")).is_file()
+    with pytest.raises(KeyboardInterrupt):
+        rename(path, "color", "hue")
+    registry = read_registry(path)
+    assert registry.checked_file(registry.get("concept", "hue")).is_file()
+
+
+def test_a_file_that_two_entries_share_stays_when_one_is_renamed(path: Path) -> None:
+    """An editor refuses to make such entries; a hand can write them."""
+    keep(path, 1.0)
+    keep(path, 2.0, name="hue")
+    text = path.read_text(encoding="utf-8")
+    shared = text.replace("checkpoints/hue", "checkpoints/color")
+    path.write_text(shared, encoding="utf-8")
+    rename(path, "color", "shade")
+    registry = read_registry(path)
+    assert all(registry.file(record).is_file() for record in registry.records())

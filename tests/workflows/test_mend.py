@@ -1,6 +1,7 @@
 """Mending a base: samples of its own chains, the residual, what is kept and what is refused."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,18 @@ from ebmcli.core.base_energy import BaseEnergy
 from ebmcli.core.expression import parse
 from ebmcli.core.logic import compile_formula
 from ebmcli.datasets.hdf5 import read_info
-from ebmcli.errors import ConfigError, InterruptedRun, OutputError, UnknownNameError, UsageError
+from ebmcli.errors import (
+    ConfigError,
+    DigestError,
+    InterruptedRun,
+    OutputError,
+    UnknownNameError,
+    UsageError,
+)
 from ebmcli.evaluation.residual import ResidualQuality
 from ebmcli.registry import Record, edit_registry, read_registry
 from ebmcli.registry.lock import locked_run
+from ebmcli.workflows import mend as mending
 from ebmcli.workflows import own_samples as sampling
 from ebmcli.workflows.generate import GenerateRequest, draw_pictures
 from ebmcli.workflows.keeping import keep_trained
@@ -54,13 +63,15 @@ def go(request: MendRequest) -> Mended:
     return mend(plan, pictures, report=lambda _: None)
 
 
-def go_with_noise(request: MendRequest) -> Mended:
+def go_with_noise(
+    request: MendRequest, *, report: Callable[[Any], None] = lambda _: None
+) -> Mended:
     """Without the wait for samples, where it does not matter what they show."""
     plan = plan_mend(request)
     source = torch.Generator().manual_seed(0)
     noise = torch.randint(256, (N, 16, 16, 3), dtype=torch.uint8, generator=source)
     plan.folder.mkdir(parents=True, exist_ok=True)
-    return mend(plan, noise, report=lambda _: None)
+    return mend(plan, noise, report=report)
 
 
 def sampled(data: Path, **changes: Any) -> SampleRequest:
@@ -118,6 +129,38 @@ def test_undo_gives_the_very_file_back_under_another_name(
     concepts = known.resting_on(name)
     assert concepts
     assert not [concept.name for concept in concepts if known.has_other_base(concept)]
+
+
+def test_a_base_that_was_trained_anew_meanwhile_stays(
+    ask: Any, registry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record was read at the start, of a mending and of taking the residual away."""
+
+    def anew(*_: object) -> None:
+        base = load_base(read_registry(registry), SPACE)
+        assert isinstance(base, BaseEnergy)
+        with torch.no_grad():
+            next(base.parameters()).add_(1)
+        composed_with(base, registry)
+
+    def state() -> tuple[bytes, list[str]]:
+        return registry.read_bytes(), sorted(map(str, registry.parent.glob("checkpoints/*")))
+
+    with pytest.raises(DigestError, match="has other weights by now"):
+        go_with_noise(ask(), report=anew)
+    known = read_registry(registry)
+    assert known.checked_file(known.get("base", SPACE)).is_file()
+    assert "mended" not in known.get("base", SPACE).provenance
+
+    go_with_noise(ask())
+    checked, before = mending.check_undo(registry, SPACE), state()
+    anew()
+    after = state()
+    assert after != before
+    monkeypatch.setattr(mending, "check_undo", lambda *_: checked)
+    with pytest.raises(DigestError, match="has other weights by now"):
+        undo(registry, SPACE)
+    assert state() == after
 
 
 def test_a_base_that_an_older_version_mended_is_given_back(ask: Any, registry: Path) -> None:

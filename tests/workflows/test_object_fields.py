@@ -190,6 +190,9 @@ def test_a_list_of_objects_is_listed_with_its_parts_and_what_was_found(tmp_path:
     assert values(record) == "up to 3 objects: height, color, position"
     assert accuracy(record) is None
     assert accuracy(replace(record, measured={"held_out": {"0.05": {"found": 0.75}}})) == 0.75
+    odd = {"low": {"found": 1.0}, "0.5": {"found": 0.5}}
+    assert accuracy(replace(record, measured={"held_out": odd})) == 0.5
+    assert accuracy(replace(record, measured={"held_out": {"low": {"found": 1.0}}})) is None
 
 
 def test_a_judge_reads_lists_of_objects_and_scores_pictures_and_inference(

@@ -109,3 +109,8 @@ def test_the_hint_shows_the_value_as_it_would_be_typed(settings: Settings) -> No
 def test_a_gaussian_needs_components_and_a_floor(bad: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         GaussianConfig(**bad)
+
+
+def test_the_denoising_term_of_a_posterior_is_for_a_gpu() -> None:
+    assert default_settings("posterior", size=64).objective.score_weight == 0
+    assert default_settings("posterior", size=64, on_gpu=True).objective.score_weight == 0.3

@@ -174,6 +174,22 @@ def test_minutes_become_updates_by_the_speed_of_this_machine(
     assert workflow.steps_in(1.0, plan, images, base, autocast=False) == 240
 
 
+@pytest.mark.parametrize(
+    ("length", "n"),
+    [
+        ({"steps": 5}, 64),
+        ({"steps": None, "minutes": 1.0}, 16),
+        ({"steps": None, "minutes": 20.0}, 40),
+        ({"steps": None, "minutes": 300.0}, 64),
+        ({"steps": None}, 16),  # the eight minutes that a concept has by default
+    ],
+)
+def test_the_honest_test_of_a_short_training_is_short(
+    ask: Any, length: dict[str, Any], n: int
+) -> None:
+    assert workflow.n_drawn(plan_concept(ask(**length))) == n
+
+
 def interrupted(ask: Any, **changes: Any) -> None:
     with pytest.raises(InterruptedRun):
         go(ask(**changes), press_ctrl_c_at(1))

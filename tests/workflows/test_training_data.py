@@ -10,13 +10,15 @@ import torch
 from squares import COLOR, TINY, draw_squares, put_base, squares_file
 
 from ebmcli.datasets.hdf5 import DatasetWriter, read_info
-from ebmcli.errors import DigestError
+from ebmcli.errors import DigestError, RegistryError
 from ebmcli.registry import create_registry, read_registry
+from ebmcli.training.loop import StepReport
 from ebmcli.workflows.calibrate import labelled_images
 from ebmcli.workflows.judge import JudgeRequest, check_judge
 from ebmcli.workflows.judging import load_labelled
 from ebmcli.workflows.mend import MendRequest, plan_mend
 from ebmcli.workflows.plans import TrainRequest, plan_concept
+from ebmcli.workflows.registry import rename
 from ebmcli.workflows.train import Trained, train
 
 
@@ -59,6 +61,26 @@ def test_labels_edited_by_hand_train_nothing_and_count_for_nothing(
         check_judge(JudgeRequest(name="judge", data=edited, registry=registry))
     with pytest.raises(DigestError):
         plan_mend(MendRequest(name="squares-16", data=edited, registry=registry))
+
+
+def test_a_run_whose_base_was_renamed_is_kept_until_it_has_its_name_back(
+    registry: Path, tmp_path: Path
+) -> None:
+    """A concept on a base that does not exist could not be used."""
+    request = ask(registry, squares_file(tmp_path / "squares.h5"))
+    plan = plan_concept(request)
+    name = str(plan.base)
+
+    def meanwhile(update: StepReport) -> None:
+        if update.step == 1:
+            rename(registry, name, "plain")
+
+    with pytest.raises(RegistryError, match=f"no base {name} any more") as caught:
+        train(plan, report=meanwhile)
+    assert f"ebm rename plain {name} --kind base" in str(caught.value.hint)
+    assert "color" not in read_registry(registry).concepts
+    rename(registry, "plain", name)
+    assert go(replace(request, resume=True)).record.base == name
 
 
 def test_factors_that_go_together_are_noted(registry: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from ebmcli.workflows.archives import export, import_archive
 from ebmcli.workflows.generate import GenerateRequest, draw_pictures
 from ebmcli.workflows.loading import load_base
 from ebmcli.workflows.registry import verify
-from ebmcli.workflows.union import UnionRequest, _Gaps, _summed, unite
+from ebmcli.workflows.union import UnionRequest, _Gaps, _summed, check_union, unite
 
 LIFT = 3.0  # added to the network of the second base: a constant at every level
 
@@ -115,6 +115,13 @@ def test_the_same_seed_gives_the_same_file(registry: Path) -> None:
     again = unite(ask("one", "other", seed=3, overwrite=True), registry).record.sha256
     another = unite(ask("one", "other", seed=4, overwrite=True), registry).record.sha256
     assert first == again != another
+
+
+def test_a_name_that_could_not_be_registered_is_refused_at_once(registry: Path) -> None:
+    put_base(registry, "all-two")
+    known = read_registry(registry)
+    with pytest.raises(UsageError, match="all-two and all_two differ by - and _ only"):
+        check_union(ask("one", "other", name="all_two"), known)
 
 
 @pytest.fixture

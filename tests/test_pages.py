@@ -1,12 +1,15 @@
 """Pages that speak about files, messages and numbers: each must still be as they say."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from ebmcli.registry import read_registry
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ebmcli"
@@ -107,3 +110,13 @@ def test_scripts_say_what_they_do() -> None:
             assert (
                 ast.get_docstring(ast.parse(text)) if is_python else text.splitlines()[1][0] == "#"
             )
+
+
+def test_the_honest_test_is_of_the_weights_that_are_bundled() -> None:
+    registry = read_registry(ROOT / "registry.yaml")
+    path = ROOT / "docs" / "results" / "objects.json"
+    known = {f"{r.kind} {r.name}": r for r in registry.records()}
+    for key, found in json.loads(path.read_text(encoding="utf-8")).items():
+        record = known[key]
+        base = registry.get("base", record.base).sha256 if record.base else None
+        assert (found["sha256"], found["base"]) == (record.sha256, base), key

@@ -90,7 +90,8 @@ def read_image(path: Path, size: int) -> Picture:
     frame. Pixels are averaged when it shrinks and interpolated (bicubic) when it grows.
 
     Raises:
-        FileFormatError: Missing, truncated, no image, or more than ``MAX_PIXELS``.
+        FileFormatError: Missing, truncated, no image, a sheet of ``ebm generate``, or more than
+            ``MAX_PIXELS``.
     """
     try:
         with warnings.catch_warnings():  # Pillow warns of odd metadata, which is not used here
@@ -120,6 +121,9 @@ def _decoded(path: Path, image: Image.Image, size: int) -> Picture:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise _too_large(path)
+    if SHEET_MARK in image.info and (width != height or "," in str(image.info[SHEET_MARK])):
+        hint = "ebm generate -o FOLDER writes every picture into a file of its own"
+        raise FileFormatError(path, "is a sheet with several pictures or their labels", hint=hint)
     image.draft(None, (2 * size, 2 * size))  # a large JPEG is decoded at 1/2, 1/4 or 1/8
     return fit_square(ImageOps.exif_transpose(image), size)
 

@@ -56,6 +56,19 @@ def test_the_sheet_beside_drawn_pictures_is_none_of_them(tmp_path: Path) -> None
     mine = save(flat("RGB", (1, 2, 3)), tmp_path / "mine" / "grid.png")
     assert find_images([tmp_path]) == [tmp_path / "drawn" / "seed000000.png", mine]
     assert find_images([sheet]) == [sheet]
+    with pytest.raises(FileFormatError, match="is a sheet with several pictures"):
+        read_image(sheet, 16)
+    read_image(mine, 16)
+
+
+def test_a_single_drawn_picture_is_read(tmp_path: Path) -> None:
+    text = PngImagePlugin.PngInfo()
+    text.add_text("ebm:seeds", "[7]")
+    square = save(Image.new("RGB", (16, 16)), tmp_path / "seed000007.png", pnginfo=text)
+    assert read_image(square, 16).shape == (16, 16, 3)
+    labelled = save(Image.new("RGB", (16, 30)), tmp_path / "one.png", pnginfo=text)
+    with pytest.raises(FileFormatError, match="is a sheet"):
+        read_image(labelled, 16)
 
 
 def test_a_file_named_outright_is_taken_whatever_its_suffix(tmp_path: Path) -> None:

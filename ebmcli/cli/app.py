@@ -162,6 +162,8 @@ def _usage(error: Any) -> EbmError:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "ebm"
     hint = f"{command} --help shows what it takes"
+    if "extra argument" in text and command.split()[-1] in ("generate", "explain"):
+        hint = f'put the whole formula in quotes, as in {command} "old and male"'
     if re.search(r"option:? -[0-9.]", text):
         hint = "for the opposite of a concept write ~; what begins with a sign goes after --"
     shown = EbmError(text[:1].lower() + text[1:], hint=hint)

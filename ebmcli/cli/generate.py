@@ -152,9 +152,14 @@ def generate(
     if sampler == "rejection":
         read += "were accepted by the model's own P(f | x)"
     else:
-        read += "are as right and as real as most real ones to the model, P(f | x) at least "
-        read += f"{drawn.acceptance:.2f}"
+        read += (
+            f"pass the model's own test, P(f | x) at least {drawn.acceptance:.2f}, as most real "
+        )
+        read += "pictures do"
     shown = f"{n} pictures of {base}" if base else read
     message(f"{shown}; {drawn.seconds:.1f} s")
+    if not base and sampler != "rejection" and not all(drawn.kept):
+        more = "more --noise changes more" if start else "--attempts 6 draws the others again"
+        message(f"hint: {more}; a larger --strength insists more")
     for note in drawn.notes:
         message(note)

@@ -195,13 +195,14 @@ def _run(request: Any, *, kind: str, dry_run: bool, as_json: bool) -> None:
     from ebmcli.cli.console import message, print_json
     from ebmcli.workflows.plans import plan_base, plan_concept
     from ebmcli.workflows.prepare import rehearse
+    from ebmcli.workflows.train import planned_length
     from ebmcli.workflows.train import train as run_plan
 
     planned = plan_base if kind == "base" else plan_concept
     plan = planned(request)
     if dry_run:
         rehearse(plan)
-        print_json(plan.to_dict())
+        print_json(plan.to_dict() | planned_length(plan))
         return
     own = _own(plan)
     if own != request:

@@ -1,5 +1,6 @@
 """Does a statement fit its factor? Every literal is checked before anything is computed."""
 
+import operator
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -37,7 +38,7 @@ def plainest(literal: Literal, factor: Factor) -> Expression:
             raise _wrong(f"{literal.name} needs a value", literal, factor)
         return literal
     if literal.comparison != "=" and factor.kind != "scalar":
-        raise _wrong(f"{literal.name} has no order", literal, factor)
+        raise _wrong(f"{literal.name} has no order", literal, factor, hint=_listed(literal, factor))
     if factor.kind in ("categorical", "binary"):
         return _named(literal, factor)
     return _measured(literal, factor)
@@ -152,10 +153,20 @@ def _at_value(literal: Literal) -> tuple[str, int]:
     return source, match.end() if match else column
 
 
-def _wrong(problem: str, literal: Literal, factor: Factor) -> ExpressionError:
+def _listed(literal: Literal, factor: Factor) -> str:
+    """For ``count>2`` the names that are meant, one by one; empty where names are no numbers."""
+    if not isinstance(literal.value, float) or not all(name.isdigit() for name in factor.names):
+        return ""
+    compare = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
+    meets = compare[literal.comparison or ">"]
+    names = [name for name in factor.names if meets(float(name), literal.value)]
+    return f"write {' or '.join(f'{literal.name}={name}' for name in names)}" if names else ""
+
+
+def _wrong(problem: str, literal: Literal, factor: Factor, *, hint: str = "") -> ExpressionError:
     """A literal that does not fit its factor, with a caret and how to write it."""
     source, column = at(literal) if literal.comparison is None else _at_value(literal)
-    return ExpressionError(problem, source, column, hint=usage(literal.name, factor))
+    return ExpressionError(problem, source, column, hint=hint or usage(literal.name, factor))
 
 
 def _unknown_concept(literal: Literal, factors: Mapping[str, Factor]) -> UnknownNameError:

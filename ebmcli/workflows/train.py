@@ -193,11 +193,26 @@ def finished(
 
 def n_drawn(plan: Plan) -> int:
     """Pictures of the honest test: after few minutes of training it should not take longer."""
-    request = plan.request
-    if request.steps is not None or steps_set(request):
+    minutes = minutes_of(plan)
+    if minutes is None:
         return N_DRAWN
-    minutes = request.minutes or DEFAULT_MINUTES[plan.kind]
     return max(FEWEST_DRAWN, min(N_DRAWN, round(DRAWN_PER_MINUTE * minutes)))
+
+
+def minutes_of(plan: Plan) -> float | None:
+    """The minutes that decide the number of updates; None where that is given."""
+    request = plan.request
+    if request.steps is not None or steps_set(request) or request.resume:
+        return None
+    return request.minutes or DEFAULT_MINUTES[plan.kind]
+
+
+def planned_length(plan: Plan) -> dict[str, Any]:
+    """For a plan that is only shown: minutes, and then no number of updates, which is not known."""
+    minutes = minutes_of(plan)
+    if minutes is None:
+        return {}
+    return {"minutes": minutes, "settings": plan.settings.to_dict() | {"n_steps": None}}
 
 
 def _object_share(

@@ -290,3 +290,11 @@ def test_sizes_for_people(value: int, text: str) -> None:
 )
 def test_times_for_people(value: float, text: str) -> None:
     assert console.duration(value) == text
+
+
+@pytest.mark.parametrize("command", ["generate", "explain"])
+def test_a_formula_without_quotes_is_told_to_have_some(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "old", "and", "male"])
+    assert result.exit_code == 2
+    assert "put the whole formula in quotes" in result.stderr
+    assert f'{command} "old and male"' in result.stderr

@@ -57,7 +57,7 @@ def test_a_sheet_is_written_and_named_on_stdout(ebm: Any) -> None:
     result = ebm("color=red & tall")
     assert result.exit_code == 0, result.output
     assert result.stdout == "color-red-and-tall-seed0.png\n"
-    assert "of 2 pictures are as right and as real" in result.stderr
+    assert "of 2 pictures pass the model's own test" in result.stderr
     found = read_png_metadata(Path("color-red-and-tall-seed0.png"))
     assert found["ebm:expression"] == "color=red & tall"
     assert json.loads(found["ebm:seeds"]) == [0, 1]

@@ -147,6 +147,9 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(
     plan = json.loads(result.stdout)
     assert plan["name"] == words[1]
     assert plan["settings"]["n_steps"] == 9
+    assert "minutes" not in plan
+    plan = json.loads(ebm(*words, "--dry-run", "--minutes", "3").stdout)
+    assert (plan["minutes"], plan["settings"]["n_steps"]) == (3.0, None)
     assert files(registry.parent) == before
 
 

@@ -152,14 +152,13 @@ def generate(
     if sampler == "rejection":
         read += "were accepted by the model's own P(f | x)"
     else:
-        read += (
-            f"pass the model's own test, P(f | x) at least {drawn.acceptance:.2f}, as most real "
-        )
-        read += "pictures do"
+        least = f"P(f | x) at least {drawn.acceptance:.2f}"
+        read += f"pass the model's own test, {least}, as most real pictures do"
     shown = f"{n} pictures of {base}" if base else read
     message(f"{shown}; {drawn.seconds:.1f} s")
     if not base and sampler != "rejection" and not all(drawn.kept):
-        more = "more --noise changes more" if start else "--attempts 6 draws the others again"
+        again = f"--attempts {2 * request.attempts} draws the others again"
+        more = "more --noise changes more" if start else again
         message(f"hint: {more}; a larger --strength insists more")
     for note in drawn.notes:
         message(note)

@@ -294,7 +294,7 @@ def _measured(plan: MendPlan, held: TrainingImages) -> dict[str, Any]:
         n=N_DRAWN,
         device=plan.device,
     )
-    return measured if shares is None else measured | {"object_share": shares}
+    return measured if shares is None else measured | {"object_share": shares, "n_drawn": N_DRAWN}
 
 
 def _keep(plan: MendPlan, measured: dict[str, Any]) -> Record:

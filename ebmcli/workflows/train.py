@@ -151,7 +151,7 @@ def finished(
     n = n_drawn(plan)
     shares = _object_share(plan, network, base, n=n, announce=announce)
     if shares is not None:
-        measured |= {"object_share": shares} | ({"n_drawn": n} if n != N_DRAWN else {})
+        measured |= {"object_share": shares, "n_drawn": n}
     if together := goes_with(plan):
         measured["goes_with"] = together
     header: dict[str, Any] = {

@@ -157,7 +157,9 @@ def test_what_is_understood_of_objects_is_said(
 ) -> None:
     factor = replace(FACTORS["object"], fewest=1)
     register("concept", "object", space="clutter-64", factor=factor)
-    assert read_registry(registry_path).get("concept", "object").factor.fewest == 1  # type: ignore[union-attr]
+    kept = read_registry(registry_path).get("concept", "object").factor
+    assert kept is not None
+    assert kept.fewest == 1
     result = run(registry_path, "~object(color=green)")
     assert result.exit_code == 0, result.stderr
     assert "note: object is understood: all pictures of object show one" in result.stdout

@@ -67,12 +67,17 @@ def random_hues(x: Tensor, *, share: float, generator: Generator) -> Tensor:
         share: In [0, 1].
         generator: On any device; what is drawn follows it.
     """
+    return change_some(x, share=share, generator=generator)[0]
+
+
+def change_some(x: Tensor, *, share: float, generator: Generator) -> tuple[Tensor, Tensor]:
+    """As :func:`random_hues`, and which of the images are changed, (B,) bool."""
     if share == 0:
-        return x
+        return x, torch.zeros(len(x), dtype=torch.bool, device=x.device)
     place = generator.device
     changed, grey = torch.rand(2, len(x), generator=generator, device=place)
     turn = 6 * torch.rand(len(x), generator=generator, device=place)
     chosen = changed < share
     turn = turn * chosen
     chroma = 1.0 - (chosen & (grey < GREY_RATE)).float()
-    return turn_hues(x, turn.to(x.device), chroma.to(x.device))
+    return turn_hues(x, turn.to(x.device), chroma.to(x.device)), chosen.to(x.device)

@@ -108,7 +108,8 @@ def prior_shares(
     weight = weight * formula.log_probability(tables).exp()
     if not float(weight.sum()) > 0:
         raise ValueError(f"none of {len(labels)} label draws satisfies {formula.expression}")
-    return [
+    shares = [
         float((weight * holds(one, labels)).sum() / weight.sum())
         for one in alternatives(formula.expression)
     ]
+    return [min(share, 1.0) for share in shares]  # the last bits of a sum may pass 1

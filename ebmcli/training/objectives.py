@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 from ebmcli.core.base_energy import BaseEnergy
 from ebmcli.core.blanks import blank_some, n_blanks
 from ebmcli.core.concepts import BothConcept, ConditionalConcept, PosteriorConcept
-from ebmcli.core.hues import random_hues
+from ebmcli.core.hues import COLOR_NAMES, change_some, random_hues
 from ebmcli.core.images import TrainingImages
 from ebmcli.core.objective import (
     SIGMA_MAX,
@@ -41,7 +41,7 @@ class ObjectiveConfig:
     score_batch: int = 8  # images of each batch that enter it
     label_dropout: float = 0.15  # share of images trained without label, method conditional
     ratio_weight: float = 0.02  # of the squared gap between both log ratios (nats), method both
-    hue_share: float = 0.0  # share of images shown in other colours, labels as they are
+    hue_share: float = 0.0  # share of images shown in other colours; see posterior_objective
     blank_share: float = 0.0  # share of images replaced by blanks, which show nothing
 
     def __post_init__(self) -> None:
@@ -89,13 +89,18 @@ def posterior_objective(
     Cross-entropy makes the posterior right on average; the second term makes its *gradient* right,
     which is what drawing uses. The base is frozen. With a ``blank_share`` that much of a batch are
     blanks, see ``core/blanks.py``, of which it is to say the prior; no object, of a list of them.
+    With a ``hue_share`` images in other colours keep their labels, but for a factor that is a
+    color: of them it is to say its prior, as their color is none of those it has names for.
 
     Source: Chao et al. (2022), Denoising likelihood score matching, for the second term.
     """
 
     def objective(generator: Generator) -> Losses:
-        x0, labels = _drawn(images, batch_size, config.hue_share, generator)
+        x0, labels = images.draw(batch_size, generator=generator)
+        x0, changed = change_some(x0, share=config.hue_share, generator=generator)
         target = cell_weights(concept.factor, labels)
+        if concept.factor.name in COLOR_NAMES:
+            target = torch.where(changed[:, None], nothing(concept), target)
         if config.blank_share > 0:
             x0, blank = blank_some(x0, share=config.blank_share, generator=generator)
             target = torch.where(blank[:, None], nothing(concept), target)

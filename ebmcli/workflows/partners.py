@@ -12,13 +12,18 @@ from ebmcli.workflows.loading import load_concept
 from ebmcli.workflows.settings import Settings
 
 
-def check_hues(factor: Factor | None, settings: Settings) -> None:
-    """Refuse other colours for a factor whose labels they would make wrong.
+def check_hues(factor: Factor | None, method: str, settings: Settings) -> None:
+    """Refuse other colours for labels that they would make wrong.
+
+    A posterior of the names of colors may have them: of other colours it learns to say its prior.
 
     Raises:
-        ConfigError: The factor, or a part of it, is named like a colour.
+        ConfigError: The factor, or a part of it, is named like a colour, and nothing else can be
+            said of images in other colours.
     """
     if factor is None or settings.objective.hue_share == 0:
+        return
+    if factor.kind == "categorical" and method == "posterior":
         return
     names = [factor.name, *(part.name for part in factor.parts)]
     found = [name for name in names if name in COLOR_NAMES]

@@ -131,7 +131,7 @@ def _plan(request: TrainRequest, *, kind: str, method: str) -> Plan:
     if method == "posterior" and settings.trunk.decoder:
         hint = "leave it out, or train a base or by --method conditional"
         raise ConfigError("a posterior has no decoder: it draws nothing by itself", hint=hint)
-    check_hues(factor, settings)
+    check_hues(factor, method, settings)
     check_blanks(method, request.independent_of, settings)
     if request.independent_of is not None and factor is not None:
         _check_independence(request, registry, info, factor, settings)

@@ -15,6 +15,7 @@ from ebmcli.core.base_energy import BaseEnergy
 from ebmcli.core.blanks import blank_some
 from ebmcli.core.concepts import BothConcept, ConditionalConcept, PosteriorConcept
 from ebmcli.core.factors import Factor
+from ebmcli.core.hues import change_some
 from ebmcli.core.images import TrainingImages, to_intensity
 from ebmcli.core.objective import (
     SIGMA_MAX,
@@ -151,6 +152,28 @@ def test_of_blanks_a_posterior_is_to_say_its_prior() -> None:
     assert losses["cross_entropy"].item() == pytest.approx(entropy.item(), rel=1e-5)
     score = _posterior_score_loss(concept, base, x0[2:], cell_weights(COLOR, labels[2:]), generator)
     assert losses["denoising"].item() == pytest.approx(score.item(), rel=1e-5)
+
+
+def test_of_other_hues_a_posterior_of_colors_is_to_say_its_prior() -> None:
+    """By hand from the same draws; a posterior of shapes keeps its labels there."""
+    concept, data = posterior(), squares(COLOR)
+    config = replace(CONFIG, hue_share=0.5)
+    loss = posterior_objective(concept, data, batch_size=8, config=config)(seeded())["loss"]
+
+    generator = seeded()
+    x0, labels = data.draw(8, generator=generator)
+    x0, changed = change_some(x0, share=0.5, generator=generator)
+    assert 0 < changed.sum() < 8
+    sigma = spread_noise_levels(8, generator=generator)
+    log_q = concept.log_posterior(add_noise(x0, sigma, generator=generator), sigma)
+    by_label = -log_q[torch.arange(8), labels]
+    by_prior = -(log_q * concept.log_prior.exp()).sum(1)
+    entropy = torch.where(changed, by_prior, by_label).mean()
+    assert loss.item() == pytest.approx(entropy.item(), rel=1e-5)
+
+    concept.factor = replace(COLOR, name="shape")
+    kept = posterior_objective(concept, data, batch_size=8, config=config)(seeded())["loss"]
+    assert kept.item() == pytest.approx(by_label.mean().item(), rel=1e-5)
 
 
 def test_the_blank_of_a_list_of_objects_has_none() -> None:

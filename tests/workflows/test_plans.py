@@ -233,7 +233,12 @@ def test_a_base_resumes_by_its_own_command(ask: Any) -> None:
             "hue_share changes them",
             "leave one",
         ),
-        ({"factor": "color", "assignments": ("hue_share=1",)}, ConfigError, "color wrong", "out"),
+        (
+            {"factor": "color", "method": "both", "assignments": ("hue_share=1",)},
+            ConfigError,
+            "color wrong",
+            "out",
+        ),
         ({"assignments": ("hue_share=2",)}, ConfigError, r"must be in \[0, 1\]", ""),
         ({"assignments": ("blank_share=1",)}, ConfigError, r"must be in \[0, 1\)", ""),
         (

@@ -249,10 +249,13 @@ def use(demo: Demo, narrator: Narrator) -> None:
     registry = read_registry(demo.registry)
     formulas = [*BUNDLED_FORMULAS, *([FRESH_FORMULA] if demo.added else [])]
     with timed(demo, narrator, 4) as advance:
+        reached = 0.0  # in formulas; a total grows when pictures are drawn again
         for index, (name, expression) in enumerate(formulas):
 
             def overall(done: int, total: int, index: int = index) -> None:
-                advance(index * total + done, len(formulas) * total, note=formulas[index][1])
+                nonlocal reached
+                reached = max(reached, index + done / total)
+                advance(round(100 * reached), 100 * len(formulas), note=formulas[index][1])
 
             folder = demo.request.out / "pictures" / name
             size = {"n": demo.request.n, "levels": demo.request.levels}

@@ -264,7 +264,7 @@ def _rejected(
 
 
 class _Work:
-    """One request in progress: draws batches and counts levels for the progress bar."""
+    """One request in progress: draws batches, counts levels of pictures for the progress bar."""
 
     def __init__(
         self,
@@ -282,7 +282,7 @@ class _Work:
             energy=branching.energy if branching else replayed(composed.energy),
             base=replayed(composed.base),
         )
-        self.accept, self.progress = accept, progress
+        self.accept, self.progress, self.done, self.total = accept, progress, 0, 0
         self.trace = Trace(self._log_probability if request.keep_frames else None)
         self.sigmas = self._levels()
         self.n_corrector = request.n_corrector
@@ -302,9 +302,9 @@ class _Work:
     def draw(self, seeds: Sequence[int], *, attempt: int) -> Batch:
         """One draw of every seed, in batches."""
         parts = []
-        chunks = list(_chunks(seeds, max(1, self.request.batch_size // self.request.n_chains)))
-        for number, chunk in enumerate(chunks):
-            parts.append(self._chunk(chunk, attempt, number * len(self.sigmas), len(chunks)))
+        self.total += len(seeds) * len(self.sigmas)  # what is drawn again comes on top
+        for chunk in _chunks(seeds, max(1, self.request.batch_size // self.request.n_chains)):
+            parts.append(self._chunk(chunk, attempt))
         frames = [torch.cat(level) for level in zip(*(p.frames for p in parts), strict=True)]
         return Batch(
             x=torch.cat([part.x for part in parts]),
@@ -314,7 +314,7 @@ class _Work:
             frames=frames,
         )
 
-    def _chunk(self, seeds: Sequence[int], attempt: int, done: int, n_chunks: int) -> Batch:
+    def _chunk(self, seeds: Sequence[int], attempt: int) -> Batch:
         size = self.composed.size
         own = [(seed + attempt * ATTEMPT_STRIDE) % N_SEEDS for seed in seeds]
         noise = SeededNoise(own, (3, size, size), chains=self.request.n_chains)
@@ -337,8 +337,9 @@ class _Work:
                 frames.append(shown(state).cpu())
             if attempt == 0:
                 self.trace.note(state)
+            self.done += len(seeds)
             if self.progress:
-                self.progress(done + state.level + 1, n_chunks * len(self.sigmas))
+                self.progress(self.done, self.total)
         if not bool(last.isfinite().all()):
             hint = "lower --strength or the weights in the formula; ebm verify checks the files"
             raise DivergedError("drawing ended in numbers that are not finite", hint=hint)

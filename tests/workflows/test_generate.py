@@ -171,10 +171,21 @@ def test_frames_and_trace_have_one_entry_per_noise_level(registry: Registry) -> 
         assert row == pytest.approx(other, rel=1e-3, abs=1e-2)
 
 
-def test_progress_counts_levels_of_all_batches(registry: Registry) -> None:
+def test_progress_counts_levels_of_all_pictures(registry: Registry) -> None:
+    """Two pictures through four levels, then the third."""
     seen: list[tuple[int, int]] = []
     draw_pictures(ask(batch_size=2), registry, progress=lambda done, n: seen.append((done, n)))
-    assert seen == [(i, 8) for i in range(1, 9)]
+    assert seen == [(done, 12) for done in (2, 4, 6, 8, 9, 10, 11, 12)]
+
+
+def test_progress_never_goes_back_when_pictures_are_drawn_again(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generate, "acceptance", lambda *_: 1.1)  # no picture is good enough
+    seen: list[tuple[int, int]] = []
+    drawn = draw_pictures(ask(attempts=3), registry, progress=lambda *at: seen.append(at))
+    assert drawn.attempts == [3, 3, 3]
+    assert seen == [(3 * i, 12 * (1 + (i - 1) // 4)) for i in range(1, 13)]
 
 
 def cost(registry: Registry, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Counter[str]:

@@ -104,5 +104,5 @@ def show(document: dict[str, Any], folder: Path) -> None:
     headers = ["formulas", "rule", "n", "right", "refused", "no object", "energy calls"]
     table("one picture right: the formula holds by the judge", headers, line_rows(document))
     table("aims", ["aim", "asked", "measured", ""], aim_rows(document))
-    message("right: share +- standard error over seeds")
+    message("right: share +- standard error, of counting or over seeds, whichever is larger")
     message(f"page: {folder / 'logic.md'}, pictures: {folder / 'logic.png'}")

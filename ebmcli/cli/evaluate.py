@@ -144,13 +144,16 @@ def show(document: dict[str, Any]) -> None:
             if "objects" in row:
                 message(_objects(row))
     if drawn or inferred:
-        message("right: share +- standard error over seeds")
+        message("right: share +- standard error, of counting or over seeds, whichever is larger")
         allowed = {k: v for row in drawn + inferred for k, v in row.get("tolerances", {}).items()}
         if allowed:
             within = ", ".join(f"{name} {error:g}" for name, error in allowed.items())
             message(f"a number or a coordinate is right within: {within}")
-    if drawn:
+    fids = [row["fid"] for row in drawn if row["fid"]]
+    if any(fid["value"] is not None for fid in fids):
         message("FID: on the judge's features; in brackets that of as many real pictures")
+    elif fids:
+        message("no FID: it takes as many pictures as the judge has features, 128 or more")
     _show_calibration([row for row in document["rows"] if row["suite"] == "calibration"])
     for name, judge in document["judges"].items():
         message(f"{name} itself, on clean held-out pictures: {_own(judge['measured'])}")

@@ -18,7 +18,7 @@ from ebmcli.evaluation.formulas import (
     why_not,
 )
 from ebmcli.workflows.branching import WITH_BRANCHES
-from ebmcli.workflows.chains import N_CORRECTOR, SAMPLERS
+from ebmcli.workflows.chains import N_CORRECTOR, SAMPLERS, energy_calls
 from ebmcli.workflows.energies import LOGICS
 from ebmcli.workflows.generate import GenerateRequest
 from ebmcli.workflows.results import MAX_SEED
@@ -33,10 +33,10 @@ QUICK_SEEDS = 2
 MAX_FORMULAS, PER_FORMULA = 20, 3  # formulas per seed, and pictures of each at least; chosen
 MAX_OR_FORMULAS, PER_OR_FORMULA = 4, 50  # of all seeds together: shares of branches need many
 
-# For --quick: ten minutes on two cores, a third of it kept in reserve. Measured on one core: 0.7 s
-# for a picture of one concept, 1.5 s for one of three, which are 195 and 327 energy calls.
+# For --quick: ten minutes on two cores, a third of it kept in reserve. Measured on one busy core
+# with AVX-512: 2.5 s for a picture of a nested formula, which is 195 energy calls.
 QUICK_SECONDS = 2 * 600 * 2 / 3
-SECONDS_PER_CALL = 0.0045
+SECONDS_PER_CALL = 0.0125
 LEVELS, CORRECTED = 32, 22  # noise levels, and those of them that are corrected
 REPEATS = 1.5  # attempts that a picture takes on average where several are allowed
 
@@ -146,7 +146,8 @@ def plan_lines(request: BenchRequest, factors: Mapping[str, Factor]) -> list[Lin
         for rule in request.rules:
             lines.append(Line(part="rules", row=row, rule=rule, corrector_steps=steps))
         if OURS in request.rules:
-            for n in sorted({1, attempts} if row in BRANCHING else {attempts} - {1}):
+            both = row in BRANCHING and not request.quick
+            for n in sorted({1, attempts} if both else {attempts} - {1}):
                 ours = Line(
                     part="rules", row=row, rule=OURS, corrector_steps=steps, attempts=n,
                     by_branch=True,
@@ -156,7 +157,10 @@ def plan_lines(request: BenchRequest, factors: Mapping[str, Factor]) -> list[Lin
 
 
 def _metropolis_lines(request: BenchRequest, nested: list[str]) -> list[Line]:
-    """Langevin steps with and without a Metropolis test, where this version has such samplers."""
+    """Langevin steps with and without a Metropolis test, where this version has such samplers.
+
+    Those that take the fewest energy calls come first.
+    """
     tested = [sampler for sampler in METROPOLIS if sampler in SAMPLERS]
     if not tested or OURS not in request.rules:
         return []
@@ -165,8 +169,8 @@ def _metropolis_lines(request: BenchRequest, nested: list[str]) -> list[Line]:
     return [
         Line(part="metropolis", row=row, rule=OURS, sampler=sampler, corrector_steps=steps)
         for row in nested
-        for steps in METROPOLIS_STEPS
         for sampler in (PLAIN, *tested)
+        for steps in METROPOLIS_STEPS[: 1 if request.quick else None]
     ]
 
 
@@ -178,8 +182,14 @@ def quick_pictures(lines: list[Line], *, n_seeds: int) -> int:
 
 def picture_seconds(line: Line) -> float:
     """Estimated seconds of one core for a picture of 64 x 64."""
-    steps = N_CORRECTOR["auto"] if line.corrector_steps is None else line.corrector_steps
-    calls = 2 * LEVELS - 1 + steps * CORRECTED
+    steps = line.corrector_steps
+    calls = energy_calls(
+        line.sampler,
+        n_levels=LEVELS,
+        n_corrected=CORRECTED,
+        n_corrector=N_CORRECTOR[line.sampler] if steps is None else steps,
+        n_chains=1,
+    )
     return calls * SECONDS_PER_CALL * (REPEATS if line.attempts > 1 else 1)
 
 

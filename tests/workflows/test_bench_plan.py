@@ -62,7 +62,10 @@ def test_metropolis_lines_are_made_of_the_samplers_there_are(
     assert found == dict.fromkeys(
         [(name, steps) for name in ("langevin", "mala") for steps in (5, 10, 25)], len(NESTED)
     )
-    assert {one.row for one in tested(quick=True)} == {"nested-3"}
+    quick = tested(quick=True)
+    assert [(one.row, one.sampler, one.corrector_steps) for one in quick] == [
+        ("nested-3", "langevin", 5), ("nested-3", "mala", 5),
+    ]  # fmt: skip
     assert tested(rows=("and-2",)) == []
     assert tested(rules=("paper",)) == []
 
@@ -87,10 +90,16 @@ def test_a_quick_benchmark_keeps_to_its_time_whatever_is_asked() -> None:
 
 
 def test_the_estimate_is_the_time_that_was_measured() -> None:
-    """1.5 s for 327 calls of three concepts on one core; a picture takes 195."""
-    assert picture_seconds(Line(part="rules", row="and-3", rule="exact")) == pytest.approx(
-        1.5 * 195 / 327, abs=0.1
-    )
+    """2.5 s for 195 calls of a nested formula on one core; leapfrog steps are calls, too."""
+
+    def estimate(sampler: str, steps: int | None = None) -> float:
+        line = Line(
+            part="metropolis", row="nested-3", rule="exact", sampler=sampler, corrector_steps=steps
+        )
+        return picture_seconds(line)
+
+    assert estimate("auto") == pytest.approx(2.5, abs=0.1)
+    assert estimate("hmc", 25) / estimate("langevin", 25) == pytest.approx(3165 / 613)
 
 
 def test_what_was_said_goes_before_what_is_quick() -> None:

@@ -159,7 +159,7 @@ def plan_lines(request: BenchRequest, factors: Mapping[str, Factor]) -> list[Lin
 def _metropolis_lines(request: BenchRequest, nested: list[str]) -> list[Line]:
     """Langevin steps with and without a Metropolis test, where this version has such samplers.
 
-    Those that take the fewest energy calls come first.
+    HMC, which takes by far the most energy calls, comes last in each row.
     """
     tested = [sampler for sampler in METROPOLIS if sampler in SAMPLERS]
     if not tested or OURS not in request.rules:

@@ -69,6 +69,22 @@ def share_error(estimate: Mapping[str, Any]) -> float:
     return max(spread, math.sqrt(q * (1 - q) / n))
 
 
+def paired_error(differences: Sequence[int], n: int) -> float:
+    """Counting error of the difference of two shares of n paired pictures, never 0.
+
+        sqrt((g + l + 1) - (g - l)^2 / (n + 2)) / (n + 2)
+
+    g and l are what one way has right more, and less, than the other: the sums of the positive and
+    of the negative ``differences`` of groups of pairs. Larger groups hide pairs that cancel, so
+    that this is the least the error can be.
+
+    Source: Agresti & Min (2005), https://doi.org/10.1002/sim.1781 (half a pair more of each kind)
+    """
+    gained = sum(max(one, 0) for one in differences)
+    lost = sum(max(-one, 0) for one in differences)
+    return math.sqrt(gained + lost + 1 - (gained - lost) ** 2 / (n + 2)) / (n + 2)
+
+
 def standard_error(means: Sequence[float]) -> float | None:
     """Sample standard deviation / sqrt(n), or None for fewer than two."""
     if len(means) < 2:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ebmcli.evaluation.metrics import standard_error
+from ebmcli.evaluation.metrics import paired_error, standard_error
 from ebmcli.workflows.bench_plan import BRANCHING, OURS, Line
 
 Row = dict[str, Any]
@@ -23,7 +23,7 @@ class Lead:
 
     rule: str  # of the other
     mean: float  # difference of shares, mean over seeds, in [-1, 1]
-    error: float | None  # standard error over seeds or over formulas, the larger; None of one each
+    error: float  # standard error over seeds, over formulas or of counting, the largest
     drawn: float  # share of the formulas that count
 
 
@@ -91,7 +91,8 @@ def lead(ours: Iterable[Row], others: Iterable[Row]) -> Lead | None:
     """How far rows are ahead of rows of the same formulas; None where nothing is in common.
 
     Each seed's difference is that of the shares of right pictures, all its formulas together. Rules
-    differ by formula more than by seed, so that the error over formulas often is the larger one.
+    differ by formula more than by seed, so that the error over formulas often is the largest. Where
+    all pictures come out alike, as with few of them they may, that of counting is left.
     """
     theirs = list(others)
     known = {_key(row, group): group for row in ours for group in row["groups"]}
@@ -109,10 +110,12 @@ def lead(ours: Iterable[Row], others: Iterable[Row]) -> Lead | None:
         differences.append(_right(mine) - _right(other))
     by_formula = [_right([mine]) - _right([other]) for mine, other in pairs]
     errors = [e for e in map(standard_error, (differences, by_formula)) if e is not None]
+    counts = [mine["right"] - other["right"] for mine, other in pairs]
+    errors.append(paired_error(counts, sum(other["n"] for _, other in pairs)))
     return Lead(
         rule=theirs[0]["rule"],
         mean=sum(differences) / len(differences),
-        error=max(errors, default=None),
+        error=max(errors),
         drawn=len(pairs) / len(asked),
     )
 

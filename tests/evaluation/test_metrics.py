@@ -12,6 +12,7 @@ from ebmcli.evaluation.metrics import (
     calibration_error,
     frechet_distance,
     gaussian_frechet,
+    paired_error,
     pairwise_distance,
     reliability,
     share,
@@ -169,3 +170,19 @@ def test_the_error_of_a_share_is_never_less_than_that_of_counting() -> None:
     apart = share([torch.ones(500, dtype=torch.bool), torch.zeros(500, dtype=torch.bool)])
     assert share_error(asdict(apart)) == apart.seed_error == 0.5
     assert share_error(asdict(average([torch.tensor([1.0, 5.0])]))) == 0
+
+
+def test_the_error_of_a_paired_difference_is_never_0() -> None:
+    """Agresti & Min: half a pair more in each of the four cells; 36 pairs alike are no proof."""
+    assert paired_error([0] * 36, 36) == pytest.approx(1 / 38)
+    assert paired_error([1, -1, 0, 0], 4) == pytest.approx(math.sqrt(3) / 6)
+    assert paired_error([2, 0], 4) == pytest.approx(math.sqrt(3 - 4 / 6) / 6)
+
+
+def test_the_paired_error_is_near_the_spread_of_many_differences(generator: Generator) -> None:
+    """400 pairs, of which a fifth differ one way and a tenth the other, drawn 2,000 times."""
+    drawn = torch.rand(2_000, 400, generator=generator)
+    differences = (drawn < 0.2).long() - (drawn > 0.9).long()
+    spread = float((differences.sum(1) / 400).std())
+    estimated = [paired_error(row.tolist(), 400) for row in differences[:100]]
+    assert sum(estimated) / len(estimated) == pytest.approx(spread, rel=0.08)

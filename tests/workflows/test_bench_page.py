@@ -45,6 +45,12 @@ def test_a_lead_is_the_mean_difference_of_the_seeds() -> None:
     assert found.drawn == 1
 
 
+def test_a_lead_of_nothing_has_the_error_of_counting() -> None:
+    found = lead([EXACT], [line("nested-2", "hmc", [10, 8, 9, 9])])
+    assert found is not None
+    assert (found.mean, found.error) == (0, pytest.approx(1 / 42))  # 40 pictures alike
+
+
 def test_refused_formulas_are_left_out_on_both_sides() -> None:
     """The first formula counts alone: 10 and 9 of 10, against 7 and 8."""
     found = lead([EXACT], [line("nested-2", "paper", [7, None, 8, None])])
@@ -171,7 +177,7 @@ def test_the_gain_of_a_metropolis_test_is_taken_at_equal_steps() -> None:
     ]  # fmt: skip
     page = logic_page(found)
     assert "| mala | 10 | 95.0 ± 1.0 % | 10.0 ± 10.0 points | 290 | 1.25 |" in page
-    assert "| mala | 5 | 60.0 ± 1.0 % | 10.0 ± 0.0 points | 175 | 1.25 |" in page
+    assert "| mala | 5 | 60.0 ± 1.0 % | 10.0 ± 5.1 points | 175 | 1.25 |" in page
     assert "| langevin | 5 | 50.0 ± 1.0 % |  | 173 | 1.25 |" in page
 
 

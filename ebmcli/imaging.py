@@ -116,6 +116,14 @@ def read_image(path: Path, size: int) -> Picture:
         raise FileFormatError(path, f"is a damaged image ({_reason(error)})") from error
 
 
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image that :func:`read_image` can read, as stored."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(path) as image:
+            return image.size
+
+
 def _decoded(path: Path, image: Image.Image, size: int) -> Picture:
     """The square of an open image, unless it is far too large."""
     width, height = image.size

@@ -79,10 +79,10 @@ def infer(
         plan, loaded, as_one=together, batch_size=batch_size, device=resolve_device(device)
     )
     with _writer(kind, target, loaded, overwrite=overwrite) as write:
-        n_skipped, score = _read(stream, plan.n_images, loaded, write=write, maps=drawn)
+        n_skipped, notes = _read(stream, plan.n_images, loaded, write=write, maps=drawn)
         if n_skipped == plan.n_images:  # raised here, so that no file of nothing is left behind
             raise EbmError(f"none of {n_skipped} images could be read", hint=NO_IMAGE_HINT)
-    for line in score.lines():
+    for line in notes:
         message(line)
     if n_skipped:
         message(f"{n_skipped} of {plan.n_images} images could not be read; the others are done")
@@ -96,13 +96,18 @@ def _read(
     *,
     write: Callable[[Any], None],
     maps: Any | None,
-) -> tuple[int, Any]:
-    """Pass every reading on; say at once what was skipped. Returns how many, and the score."""
+) -> tuple[int, list[str]]:
+    """Pass every reading on; say at once what was skipped.
+
+    Returns:
+        How many were skipped, and what to say at the end: how images were fitted, and the score.
+    """
     from ebmcli.cli.console import message, progress
     from ebmcli.workflows.infer import Skipped
-    from ebmcli.workflows.readings import Score
+    from ebmcli.workflows.readings import Fitting, Score
 
     n_skipped, score = 0, Score(concepts)
+    fitting = Fitting(next(iter(concepts.values())).config.size)
     with progress("reading images") as report:
         for done, outcome in enumerate(stream, start=1):
             if isinstance(outcome, Skipped):
@@ -111,10 +116,11 @@ def _read(
             else:
                 write(outcome)
                 score.add(outcome)
+                fitting.add(outcome)
                 if maps is not None:
                     maps.write(outcome)
             report(done, n_images)
-    return n_skipped, score
+    return n_skipped, [*fitting.lines(), *score.lines()]
 
 
 @contextmanager

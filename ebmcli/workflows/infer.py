@@ -17,7 +17,7 @@ from ebmcli.core.networks import TrunkConfig
 from ebmcli.datasets.hdf5 import DatasetInfo, read_images, read_info, read_labels
 from ebmcli.datasets.object_lists import decode_things
 from ebmcli.errors import ConfigError, FileFormatError, UsageError
-from ebmcli.imaging import Picture, find_images, fit_square, read_image
+from ebmcli.imaging import Picture, find_images, fit_square, image_size, read_image
 from ebmcli.registry import Registry
 
 SIGMAS = (0.05, 0.1, 0.2)  # chosen: small against a picture's contrast, and trained at
@@ -57,12 +57,14 @@ class InferPlan:
 class Item:
     """One image, where it is from, and the labels that its dataset has for it.
 
-    ``stem`` is a short name for files that are made from it.
+    ``stem`` is a short name for files that are made from it, ``shown`` the width and height of
+    the images in it before they were fitted: one, or of several views each.
     """
 
     file: str
     stem: str
     picture: Picture
+    shown: tuple[tuple[int, int], ...] = ()
     truth: dict[str, Label] = field(default_factory=dict)  # by factor
 
 
@@ -171,9 +173,12 @@ def items(plan: InferPlan, *, size: int) -> Iterator[Item | Skipped]:
     """Every image of a plan at ``size`` pixels per side; damaged ones are yielded as Skipped."""
     for path in plan.files:
         try:
-            yield Item(file=str(path), stem=path.stem, picture=read_image(path, size))
+            picture = read_image(path, size)
         except FileFormatError as error:
             yield Skipped(file=str(path), error=error)
+        else:
+            shown = (image_size(path),)
+            yield Item(file=str(path), stem=path.stem, picture=picture, shown=shown)
     for info in plan.datasets:
         for start in range(0, info.n_images, ROWS):
             stop = min(start + ROWS, info.n_images)
@@ -184,6 +189,7 @@ def items(plan: InferPlan, *, size: int) -> Iterator[Item | Skipped]:
                     file=f"{info.path}#{start + i}",
                     stem=f"{info.path.stem}-{start + i}",
                     picture=fit_square(picture, size),
+                    shown=(picture.shape[1::-1],),
                     truth={n: _value(info.factors[n], column[i]) for n, column in labels.items()},
                 )
 
@@ -281,6 +287,9 @@ def together(views: Sequence[Reading], concepts: Mapping[str, Concept]) -> Readi
         n_groups = concept.factor.n_groups
         fused[name] = fuse(table, concept.log_prior.cpu(), n_groups=n_groups).float()
     item = Item(
-        file=f"{len(views)} images together", stem="together", picture=views[0].item.picture
+        file=f"{len(views)} images together",
+        stem="together",
+        picture=views[0].item.picture,
+        shown=tuple(shape for view in views for shape in view.item.shown),
     )
     return Reading(item=item, estimates=estimates, log_posteriors=fused)

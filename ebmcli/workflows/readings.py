@@ -223,6 +223,36 @@ class Score:
         return shown
 
 
+class Fitting:
+    """How many images had to be cut or enlarged to be read."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.n = self.n_cut = self.n_enlarged = 0
+
+    def add(self, reading: Reading) -> None:
+        """Count the images of one reading."""
+        for width, height in reading.item.shown:
+            self.n += 1
+            self.n_cut += width != height
+            self.n_enlarged += min(width, height) < self.size
+
+    def lines(self) -> list[str]:
+        """What was done to how many; nothing where all was well."""
+        side = f"{self.size} x {self.size}"
+        said = []
+        if self.n_cut:
+            said.append(
+                f"{self.n_cut} of {self.n} images not square: their middle squares were read"
+            )
+        if self.n_enlarged:
+            said.append(
+                f"{self.n_enlarged} of {self.n} images smaller than {side}: enlarged, "
+                "and blurred images are nothing the concepts were trained on"
+            )
+        return said
+
+
 def _error(value: Value, truth: Value) -> float:
     """0 or 1 for names; distance for a number; mean distance per coordinate for a place."""
     if isinstance(value, str) or isinstance(truth, str):

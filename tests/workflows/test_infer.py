@@ -325,6 +325,8 @@ def test_the_command_prints_rows_and_ends_with_1_after_a_damaged_file(
     assert [row["color"] for row in rows] == ["red", "green"]
     assert "b.jpg: is" in done.stderr
     assert "1 of 3 images could not be read" in done.stderr
+    assert "1 of 2 images not square: their middle squares were read" in done.stderr
+    assert "enlarged" not in done.stderr
 
 
 def test_images_may_be_given_without_the_option_but_not_left_out(
@@ -385,3 +387,4 @@ def test_the_command_fuses_views(folder: Path, command: tuple[CliRunner, typer.T
     done = runner.invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["color"]["value"] == "red"
+    assert "1 of 1 images not square" in done.stderr

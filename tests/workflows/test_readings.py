@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,14 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ebmcli.core.factors import Factor
 from ebmcli.core.inference import Estimate
 from ebmcli.datasets import scenes
 from ebmcli.errors import ConfigError, OutputExistsError, UsageError
+from ebmcli.imaging import image_size
 from ebmcli.pictures import read_png_metadata
 from ebmcli.workflows.infer import Item, Reading
 from ebmcli.workflows.readings import (
+    Fitting,
     Maps,
     aligned,
     csv_header,
@@ -155,3 +159,19 @@ def test_the_folder_of_an_output_is_made(tmp_path: Path) -> None:
     with text_output(out, overwrite=False) as file:
         file.write("x")
     assert out.read_text() == "x"
+
+
+def test_images_that_are_cut_or_enlarged_are_counted_and_others_not_spoken_of() -> None:
+    fitting = Fitting(16)
+    for shown in ([(16, 16)], [(640, 640)], [(20, 16)], [(8, 8), (8, 9)]):
+        item = replace(reading().item, shown=tuple(shown))
+        fitting.add(replace(reading(), item=item))
+    cut, enlarged = fitting.lines()
+    assert cut.startswith("2 of 5 images not square")
+    assert enlarged.startswith("2 of 5 images smaller than 16 x 16: enlarged")
+    assert Fitting(16).lines() == []
+
+
+def test_the_size_of_an_image_is_that_of_its_file(tmp_path: Path) -> None:
+    Image.new("RGB", (20, 12)).save(tmp_path / "a.png")
+    assert image_size(tmp_path / "a.png") == (20, 12)

@@ -95,6 +95,7 @@ HINTS = {  # text at the wrong place -> what was probably meant
 }
 PARTS = "an object is described by its parts: object(color=red, position=(0.4,-0.2))"
 PAIR = re.compile(rf"({NAME}) *= *([-+.0-9]+) *, *([-+.0-9]+)")  # a place without its brackets
+SEVERAL = re.compile(rf"({NAME}) *= *({NAME}) *, *({NAME})(?![\w-]| *[=<>(])")  # c=a,b: one of them
 EXAMPLE = "expressions look like: old & ~wavy; color=red | size>0.4; position=(0.4,-0.2)"
 
 
@@ -306,6 +307,10 @@ def advice(accepted: set[str], shown: str, column: int) -> str:
         for pair in PAIR.finditer(shown):
             if pair.end(2) <= column < pair.start(3):
                 return "a place is a pair in brackets: {}=({},{})".format(*pair.groups())
+        for several in SEVERAL.finditer(shown):
+            if several.end(2) <= column < several.start(3):
+                name, first, second = several.groups()
+                return f"for one value or another write ({name}={first} | {name}={second})"
     if joined and word == "*":
         return "a weight comes before its concept: 1.5*old"
     if joined and (word == "not" or word in (",", "+", ";")):

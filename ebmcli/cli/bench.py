@@ -1,5 +1,6 @@
 """``ebm bench``: longer measurements, each with a page of its own."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -72,7 +73,7 @@ def logic(
     from ebmcli.workflows.bench_logic import FILES, bench_logic
     from ebmcli.workflows.bench_plan import BenchRequest
     from ebmcli.workflows.energies import LOGICS
-    from ebmcli.workflows.generate import GenerateRequest, draw_pictures
+    from ebmcli.workflows.generate import GenerateRequest, draw_together
 
     known = read_registry(find_registry(registry))
     sampling = GenerateRequest(
@@ -88,7 +89,7 @@ def logic(
     note_resumption(resume, out / FILES[0])
     with progress("lines") as report:
         document = bench_logic(
-            request, known, draw=lambda one: draw_pictures(one, known), report=report
+            request, known, draw=partial(draw_together, registry=known), report=report
         )
     if as_json:
         print_json(document)

@@ -1,6 +1,7 @@
 """``ebm eval`` and ``ebm train-judge``: how often pictures are right, and who says so."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,7 +68,7 @@ def evaluate(
     from ebmcli.registry import find_registry, read_registry
     from ebmcli.workflows.evaluate import EvalRequest
     from ebmcli.workflows.evaluate import evaluate as evaluated
-    from ebmcli.workflows.generate import GenerateRequest, draw_pictures
+    from ebmcli.workflows.generate import GenerateRequest, draw_together
 
     known = read_registry(find_registry(registry))
     sampling = GenerateRequest(
@@ -82,7 +83,7 @@ def evaluate(
     note_resumption(resume, request.results)
     with progress("rows") as report:
         document = evaluated(
-            request, known, draw=lambda one: draw_pictures(one, known), report=report
+            request, known, draw=partial(draw_together, registry=known), report=report
         )
     if as_json:
         print_json(document)

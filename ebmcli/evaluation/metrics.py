@@ -78,7 +78,7 @@ def paired_error(differences: Sequence[int], n: int) -> float:
     of the negative ``differences`` of groups of pairs. Larger groups hide pairs that cancel, so
     that this is the least the error can be.
 
-    Source: Agresti & Min (2005), https://doi.org/10.1002/sim.1781 (half a pair more of each kind)
+    Source: Agresti and Min (2005), Statistics in Medicine 24: half a pair more of each kind
     """
     gained = sum(max(one, 0) for one in differences)
     lost = sum(max(-one, 0) for one in differences)

@@ -90,7 +90,7 @@ def bench_logic(
     Args:
         request: What to measure.
         registry: Concepts and judges.
-        draw: Draws the pictures of one request, as ``generate.draw_pictures`` does.
+        draw: Draws the pictures of several requests, as ``generate.draw_together`` does.
         report: Told how many lines are done, of how many, and what is going on.
 
     Raises:

@@ -20,7 +20,7 @@ from ebmcli.evaluation.formulas import (
 from ebmcli.workflows.branching import WITH_BRANCHES
 from ebmcli.workflows.chains import N_CORRECTOR, SAMPLERS, energy_calls
 from ebmcli.workflows.energies import LOGICS
-from ebmcli.workflows.generate import GenerateRequest
+from ebmcli.workflows.generate_request import GenerateRequest
 from ebmcli.workflows.results import MAX_SEED
 from ebmcli.workflows.scoring import GROUP_STRIDE, SEED_STRIDE
 

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -29,7 +29,7 @@ from ebmcli.evaluation.truth import holds
 from ebmcli.evaluation.verdicts import Verdict, by_concept, ceiling, equal_weights, verdict
 from ebmcli.registry import Registry
 from ebmcli.workflows.bench_plan import OURS, Group, Line, sampling_of, strength_of
-from ebmcli.workflows.generate import GenerateRequest
+from ebmcli.workflows.generate_request import GenerateRequest
 from ebmcli.workflows.judging import Reference, judge_record, read_all
 from ebmcli.workflows.loading import load_concept
 from ebmcli.workflows.scoring import plain
@@ -64,7 +64,8 @@ class Drawing(Protocol):
         """The weights it took."""
 
 
-Draw = Callable[[GenerateRequest], Drawing]
+Progress = Callable[[int, int], None]
+Draw = Callable[[Sequence[GenerateRequest], Progress], Sequence[Drawing | ExpressionError]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,9 +119,12 @@ class Bench:
         """All numbers of one line in plain types, and a picture per formula."""
         start = time.monotonic()
         tally = Tally()
-        for group in groups:
-            report(f"{line.title}, seed {group.seed}, {group.formula}")
-            self._count(tally, line, group)
+
+        def told(done: int, total: int) -> None:
+            report(f"{line.title}, {100 * done // total} % drawn")
+
+        for group, drawn in zip(groups, self._drawn(line, groups, told), strict=True):
+            self._count(tally, line, group, drawn)
         judge = judge_record(self.registry, self.space)
         expressions = [parse(formula) for formula in tally.by_formula]
         row = asdict(line) | {"strength": strength_of(line, self.sampling)}
@@ -136,21 +140,29 @@ class Bench:
 
     def sample(self, line: Line, group: Group) -> Sample:
         """The first picture of a group, drawn again."""
-        return Sample(formula=group.formula, image=self._drawn(line, replace(group, n=1)).images[0])
+        (drawn,) = self._drawn(line, [replace(group, n=1)], lambda *_: None)
+        if isinstance(drawn, ExpressionError):
+            raise drawn
+        return Sample(formula=group.formula, image=drawn.images[0])
 
-    def _drawn(self, line: Line, group: Group) -> Drawing:
+    def _drawn(
+        self, line: Line, groups: list[Group], progress: Progress
+    ) -> Sequence[Drawing | ExpressionError]:
+        """The pictures of several groups, or why there are none of them."""
         sampling = sampling_of(line, self.sampling)
-        return self.draw(
+        requests = [
             replace(sampling, expression=group.formula, n=group.n, seed=group.first_picture_seed)
-        )
+            for group in groups
+        ]
+        return self.draw(requests, progress)
 
-    def _count(self, tally: Tally, line: Line, group: Group) -> None:
-        try:
-            drawn = self._drawn(line, group)
-        except ExpressionError as error:
+    def _count(
+        self, tally: Tally, line: Line, group: Group, drawn: Drawing | ExpressionError
+    ) -> None:
+        if isinstance(drawn, ExpressionError):
             if line.rule == OURS:
-                raise
-            tally.refuse(group, error.problem.partition("\n")[0])
+                raise drawn
+            tally.refuse(group, drawn.problem.partition("\n")[0])
             return
         readings, features = read_all(self.judge, torch.from_numpy(drawn.images))
         expression = parse(group.formula)

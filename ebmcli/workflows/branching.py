@@ -1,7 +1,7 @@
 """Which branch of its formula every picture is given, and the energy of a batch of them."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -69,7 +69,7 @@ class Branching:
     ) -> None:
         self.formula, self.branches, self.strength = formula, branches, strength
         self._base = composed.base
-        self._concepts: dict[str, Posterior] = dict(composed.concepts)
+        self._concepts: Mapping[str, Posterior] = composed.posteriors
         self._masks: dict[int, dict[str, Tensor]] = {}  # by number of chains, at fixed places
         self.energy = replayed(self._energy)
 

@@ -174,6 +174,16 @@ class Batch:
     kept: Tensor  # (P,), bool: not to be drawn again
     frames: list[Tensor]
 
+    def part(self, rows: slice) -> "Batch":
+        """Some of the pictures."""
+        return Batch(
+            x=self.x[rows],
+            probability=self.probability[rows],
+            merit=self.merit[rows],
+            kept=self.kept[rows],
+            frames=[frame[rows] for frame in self.frames],
+        )
+
     def copy_row(self, i: int, other: "Batch", row: int) -> None:
         """Take over one picture of another batch."""
         self.x[i], self.probability[i] = other.x[row], other.probability[row]

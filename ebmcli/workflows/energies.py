@@ -1,13 +1,13 @@
 """One energy over images from a formula and the trained parts it needs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ebmcli.core.base_energy import BaseEnergy
-from ebmcli.core.composition import exact_energy, log_probability
+from ebmcli.core.composition import Posterior, exact_energy, log_probability
 from ebmcli.core.concepts import PosteriorConcept
 from ebmcli.core.energy import NoisyEnergy
 from ebmcli.core.expression import And, Expression, Literal, concept_names
@@ -18,10 +18,11 @@ from ebmcli.core.targets import cell_weights, label_tensor
 from ebmcli.core.union import Base
 from ebmcli.errors import UnknownNameError, UsageError
 from ebmcli.registry import Registry
-from ebmcli.workflows.loading import Concept, load_base, load_concepts
+from ebmcli.workflows.loading import Concept, load_base, load_concept
 
 LOGICS = ("exact", *RULES)
 WITHOUT_STRENGTH = ("paper",)  # rules that know no weight of guidance
+BASE = ""  # among the networks of a batch; concepts have names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,7 @@ class Composed:
     log_probability: NoisyEnergy  # log P(f | x, sigma), nats, (B,)
     gaussian: GaussianEnergy  # of the space; chains start from it
     concepts: dict[str, Concept]
+    posteriors: Mapping[str, Posterior]  # the same, each evaluated once per batch
     size: int  # pixels per side
     digests: dict[str, str]  # "base scenes-64" or "concept color" -> sha256
     mended: BaseEnergy | None = None  # the base, if it has a residual
@@ -44,9 +46,9 @@ def compose(
     *,
     logic: str = "exact",
     strength: float = 1.0,
-    device: torch.device,
+    networks: "Networks",
 ) -> Composed:
-    """Load what a formula needs and compose it.
+    """Compose what a formula needs.
 
     Args:
         registry: Where the concepts are.
@@ -54,7 +56,7 @@ def compose(
         logic: One of LOGICS.
         strength: Weight of guidance: the power of P(f | x) with exact logic, of P(l | x) / P(l) of
             every statement l with the other rules; 1 for those WITHOUT_STRENGTH.
-        device: Where the networks go.
+        networks: Of this registry; formulas that share them can be asked of one batch.
 
     Raises:
         UnknownNameError: ``logic`` is not in LOGICS.
@@ -65,10 +67,11 @@ def compose(
     names = formula.concepts  # those that decide it; the other rules count every statement
     if logic != "exact":
         names = concept_names(formula.expression)
-    concepts = load_concepts(registry, names, device=device)
-    base, gaussian, digests, mended = _base(registry, concepts, device)
+    concepts = networks.concepts(names)
+    base, gaussian, digests, mended = _base(registry, concepts, networks)
     digests |= {f"concept {name}": registry.get("concept", name).fingerprint for name in concepts}
-    remembered = {name: Remembered(concept) for name, concept in concepts.items()}
+    remembered = {name: networks.remembered(name) for name in concepts}
+    readers = {name: networks.remembered(name, use="reading") for name in concepts}
     if logic != "exact":
         factors = {name: concept.factor for name, concept in concepts.items()}
         parts = Parts(base=base, concepts=remembered, factors=factors)
@@ -81,7 +84,7 @@ def compose(
 
     def probability(x: Tensor, sigma: Tensor) -> Tensor:
         with torch.no_grad():
-            return log_probability(formula, concepts, x, sigma)
+            return log_probability(formula, readers, x, sigma)
 
     first = next(iter(concepts.values()))
     return Composed(
@@ -90,6 +93,7 @@ def compose(
         log_probability=probability,
         gaussian=gaussian,
         concepts=concepts,
+        posteriors=remembered,
         size=first.config.size,
         digests=digests,
         mended=mended,
@@ -110,6 +114,7 @@ def base_alone(registry: Registry, name: str, *, device: torch.device) -> tuple[
         log_probability=lambda x, _: x.new_zeros(len(x)),
         gaussian=loaded.gaussian,
         concepts={},
+        posteriors={},
         size=loaded.config.size,
         digests={f"base {name}": record.sha256},
         mended=if_mended(loaded),
@@ -122,28 +127,112 @@ def if_mended(base: Base) -> BaseEnergy | None:
     return base if isinstance(base, BaseEnergy) and base.residual is not None else None
 
 
+class Whole:
+    """Noisy images of which parts are asked about different things.
+
+    A network sees all parts that ask for it at once, in order.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[Tensor, Tensor, Container[str]]] = []
+        self._seen: dict[str, tuple[Tensor, Tensor]] = {}  # by network
+
+    def split(
+        self, x: Tensor, sigma: Tensor, sizes: Sequence[int], asking: Sequence[Container[str]]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Images (B, 3, S, S) and levels (B,) in parts of these sizes, which add up to B.
+
+        ``asking`` has the concepts that each part asks for; all ask for the base.
+        """
+        levels = sigma.split(list(sizes))  # type: ignore[no-untyped-call]  # torch has no type
+        parts = list(zip(x.split(list(sizes)), levels, strict=True))  # type: ignore[no-untyped-call]  # torch has no type
+        self._parts = [(*part, names) for part, names in zip(parts, asking, strict=True)]
+        self._seen = {BASE: (x, sigma)}
+        return parts
+
+    def seen_by(self, network: str, x: Tensor) -> tuple[Tensor, Tensor, slice] | None:
+        """What a network sees, and where in it a part is; None of images that are no part."""
+        start, rows = 0, None
+        asking = [part for part in self._parts if network == BASE or network in part[2]]
+        for part, *_ in asking:
+            if part is x:
+                rows = slice(start, start + len(x))
+            start += len(part)
+        if rows is None:
+            return None
+        if network not in self._seen:
+            every = len(asking) == len(self._parts)
+            seen = torch.cat([part for part, *_ in asking]), torch.cat([s for _, s, _ in asking])
+            self._seen[network] = self._seen[BASE] if every else seen
+        return *self._seen[network], rows
+
+
 class Remembered:
     """A concept whose posterior is computed once per input, however often a formula asks."""
 
-    def __init__(self, concept: Concept) -> None:
+    def __init__(self, concept: Concept, *, name: str = "", whole: Whole | None = None) -> None:
         self.log_prior = concept.log_prior
-        self.log_posterior = once_per_input(concept.log_posterior)
+        self.log_posterior = once_per_input(concept.log_posterior, name=name, whole=whole)
 
 
-def once_per_input(function: NoisyEnergy) -> NoisyEnergy:
-    """The same function, remembering its last result; inputs are compared by identity."""
+def once_per_input(
+    function: NoisyEnergy, *, name: str = BASE, whole: Whole | None = None
+) -> NoisyEnergy:
+    """The same function, remembering its last result; inputs are compared by identity.
+
+    Of a part of ``whole`` it is asked for all that the network of this name sees.
+    """
     last: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def remembering(x: Tensor, sigma: Tensor) -> Tensor:
+        rows = None
+        if whole and (found := whole.seen_by(name, x)):
+            x, sigma, rows = found
         if not last or last[0][0] is not x or last[0][1] is not sigma:
             last[:] = [(x, sigma, function(x, sigma))]
-        return last[0][2]
+        return last[0][2] if rows is None else last[0][2][rows]
 
     return remembering
 
 
+class Networks:
+    """The bases and concepts of a registry in memory: each loaded once.
+
+    Args:
+        registry: Where they are.
+        device: Where they go.
+    """
+
+    def __init__(self, registry: Registry, device: torch.device) -> None:
+        self.registry, self.device, self.whole = registry, device, Whole()
+        self._concepts: dict[str, Concept] = {}
+        self._bases: dict[str, tuple[Base, NoisyEnergy]] = {}
+        self._remembered: dict[tuple[str, str], Remembered] = {}
+
+    def concepts(self, names: Iterable[str]) -> dict[str, Concept]:
+        """Concepts by name, frozen."""
+        for name in names:
+            if name not in self._concepts:
+                self._concepts[name] = load_concept(self.registry, name, device=self.device)
+        return {name: self._concepts[name] for name in names}
+
+    def base(self, name: str) -> tuple[Base, NoisyEnergy]:
+        """A base, frozen, and its energy, computed once per input."""
+        if name not in self._bases:
+            loaded = load_base(self.registry, name, device=self.device)
+            self._bases[name] = loaded, once_per_input(loaded.energy, whole=self.whole)
+        return self._bases[name]
+
+    def remembered(self, name: str, *, use: str = "drawing") -> Remembered:
+        """A concept that is evaluated once per input and use: one follows gradients, one not."""
+        key = (name, use)
+        if key not in self._remembered:
+            self._remembered[key] = Remembered(self._concepts[name], name=name, whole=self.whole)
+        return self._remembered[key]
+
+
 def _base(
-    registry: Registry, concepts: Mapping[str, Concept], device: torch.device
+    registry: Registry, concepts: Mapping[str, Concept], networks: Networks
 ) -> tuple[NoisyEnergy, GaussianEnergy, dict[str, str], BaseEnergy | None]:
     """E0 of a formula, its Gaussian, digests, and the base if it is mended.
 
@@ -162,10 +251,10 @@ def _base(
         found = ", ".join(names) or "none"
         hint = "train them on one base: ebm train NAME --base BASE"
         raise UsageError(f"the concepts of a formula share one base, found {found}", hint=hint)
-    loaded = load_base(registry, names[0], device=device)
+    loaded, energy = networks.base(names[0])
     digest = registry.get("base", names[0]).sha256
     digests = {f"base {names[0]}": digest}
-    return once_per_input(loaded.energy), loaded.gaussian, digests, if_mended(loaded)
+    return energy, loaded.gaussian, digests, if_mended(loaded)
 
 
 def _mean(energies: list[Callable[[Tensor, Tensor], Tensor]]) -> NoisyEnergy:

@@ -20,7 +20,7 @@ from ebmcli.workflows.calibrate import check_one_value, check_readable, fresh_da
 from ebmcli.workflows.calibration_scores import CalibrationScorer, chart_files
 from ebmcli.workflows.device import resolve_device
 from ebmcli.workflows.formulas import formula_of, space_of
-from ebmcli.workflows.generate import GenerateRequest
+from ebmcli.workflows.generate_request import GenerateRequest
 from ebmcli.workflows.judging import (
     check_reference,
     judge_record,
@@ -50,7 +50,7 @@ def evaluate(
     Args:
         request: What to evaluate.
         registry: Concepts and judges.
-        draw: Draws the pictures of one request, as ``generate.draw_pictures`` does.
+        draw: Draws the pictures of several requests, as ``generate.draw_together`` does.
         report: Told how many rows are done, of how many, and what is going on.
 
     Raises:

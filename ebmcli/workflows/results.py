@@ -6,7 +6,7 @@ from typing import Any
 
 from ebmcli.errors import ConfigError, UsageError
 from ebmcli.registry import Registry
-from ebmcli.workflows.generate import GenerateRequest
+from ebmcli.workflows.generate_request import GenerateRequest
 from ebmcli.workflows.results_file import Document, circumstances, is_current, open_results
 from ebmcli.workflows.suites import CALIBRATION, SUITES, Case
 

@@ -1,7 +1,7 @@
 """One row of ``ebm eval``: pictures drawn or read for one case, judged and counted."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from ebmcli.core.fields import floor_of
 from ebmcli.core.found import TOLERANCE, found_objects
 from ebmcli.core.images import to_intensity
 from ebmcli.core.inference import log_posterior_at, map_estimate
-from ebmcli.errors import UsageError
+from ebmcli.errors import ExpressionError, UsageError
 from ebmcli.evaluation.judge import Judge, Readings
 from ebmcli.evaluation.metrics import (
     Estimate,
@@ -41,7 +41,7 @@ from ebmcli.evaluation.verdicts import equal_weights
 from ebmcli.registry import Registry
 from ebmcli.workflows.device import resolve_device
 from ebmcli.workflows.formulas import formula_of
-from ebmcli.workflows.generate import GenerateRequest
+from ebmcli.workflows.generate_request import GenerateRequest
 from ebmcli.workflows.infer import NOISE_SEED, SIGMAS
 from ebmcli.workflows.judging import Reference, judge_record, read_all
 from ebmcli.workflows.loading import Concept, load_concept
@@ -73,7 +73,8 @@ class Drawing(Protocol):
         """The weights it took."""
 
 
-Draw = Callable[[GenerateRequest], Drawing]
+Progress = Callable[[int, int], None]
+Draw = Callable[[Sequence[GenerateRequest], Progress], Sequence[Drawing | ExpressionError]]
 
 
 @dataclass(kw_only=True)
@@ -139,10 +140,19 @@ class Scorer:
         factors = self.registry.factors(case.space)
         tally = _Tally()
         parts = groups(case.template, factors, n=self.n, seed=seed)
-        for index, (source, n) in enumerate(parts):
-            first = seed * SEED_STRIDE + index * GROUP_STRIDE
-            report(f"seed {seed}, {source}")
-            drawn = self.draw(replace(self.sampling, expression=source, n=n, seed=first))
+        firsts = [seed * SEED_STRIDE + index * GROUP_STRIDE for index in range(len(parts))]
+        requests = [
+            replace(self.sampling, expression=source, n=n, seed=first)
+            for (source, n), first in zip(parts, firsts, strict=True)
+        ]
+
+        def told(done: int, total: int) -> None:
+            report(f"seed {seed}, {case.template}, {100 * done // total} % drawn")
+
+        found = self.draw(requests, told)
+        for (source, n), first, drawn in zip(parts, firsts, found, strict=True):
+            if isinstance(drawn, ExpressionError):
+                raise drawn
             readings, features = read_all(self.judge, torch.from_numpy(drawn.images))
             self._count(tally, source, readings)
             tally.features.append(features)

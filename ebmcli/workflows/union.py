@@ -27,7 +27,7 @@ from ebmcli.registry import Record, Registry, read_registry
 from ebmcli.registry.schema import check_name
 from ebmcli.workflows.chains import N_CORRECTOR
 from ebmcli.workflows.device import resolve_device
-from ebmcli.workflows.generate import CORRECT_FROM, N_SEEDS, SIGMA_MAX, SIGMA_MIN
+from ebmcli.workflows.generate_request import CORRECT_FROM, N_SEEDS, SIGMA_MAX, SIGMA_MIN
 from ebmcli.workflows.keeping import keep_trained
 from ebmcli.workflows.loading import load_base
 from ebmcli.workflows.origin import created, versions

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from several_requests import each
 from squares import COLOR, FACTORS, SIZE, SPACE, put_concept, random_registry, squares_file
 
 from ebmcli.core.expression import parse
@@ -23,7 +25,7 @@ from ebmcli.errors import (
 from ebmcli.registry import Registry, read_registry
 from ebmcli.workflows.bench_logic import bench_logic, readable_concepts
 from ebmcli.workflows.bench_plan import BenchRequest
-from ebmcli.workflows.generate import GenerateRequest, draw_pictures
+from ebmcli.workflows.generate import GenerateRequest, draw_together
 from ebmcli.workflows.judge import JudgeRequest, train_judge
 from ebmcli.workflows.judging import load_judge
 
@@ -88,7 +90,7 @@ def ask(home: Path, folder: Path, **changes: Any) -> BenchRequest:
 def test_every_line_has_its_numbers_and_a_refusal_is_one(
     home: Path, registry: Registry, tmp_path: Path
 ) -> None:
-    found = bench_logic(ask(home, tmp_path), registry, draw=refusing, report=quiet)
+    found = bench_logic(ask(home, tmp_path), registry, draw=each(refusing), report=quiet)
     rows = {(row["row"], row["rule"], row["attempts"]): row for row in found["rows"]}
     assert set(rows) == {
         (row, rule, n) for row in ("not", "or-values") for rule, n in
@@ -129,7 +131,7 @@ def test_all_rules_draw_the_same_formulas_from_the_same_seeds(
             asked.setdefault(request.logic, []).append(what)
         return draw(request)
 
-    bench_logic(ask(home, tmp_path, rows=("nested-2",)), registry, draw=noting, report=quiet)
+    bench_logic(ask(home, tmp_path, rows=("nested-2",)), registry, draw=each(noting), report=quiet)
     assert asked["exact"] == asked["paper"]
     assert len(set(asked["exact"])) == len(asked["exact"])
 
@@ -143,7 +145,7 @@ def test_a_rule_that_refuses_everything_has_a_line_without_numbers(
         return draw(request)
 
     request = ask(home, tmp_path, rows=("and-2", "or-values"))
-    found = bench_logic(request, registry, draw=never, report=quiet)
+    found = bench_logic(request, registry, draw=each(never), report=quiet)
     for row in found["rows"]:
         if row["rule"] == "paper":
             assert row["refused"]["share"] == 1
@@ -156,7 +158,7 @@ def test_our_own_rule_refuses_nothing(home: Path, registry: Registry, tmp_path: 
         raise ExpressionError("no", request.expression, 0)
 
     with pytest.raises(ExpressionError):
-        bench_logic(ask(home, tmp_path), registry, draw=broken, report=quiet)
+        bench_logic(ask(home, tmp_path), registry, draw=each(broken), report=quiet)
 
 
 def test_a_resumed_benchmark_draws_only_what_is_missing(
@@ -175,31 +177,31 @@ def test_a_resumed_benchmark_draws_only_what_is_missing(
 
     request = ask(home, tmp_path, rows=("and-2",))
     with pytest.raises(InterruptedRun, match="1 finished lines"):
-        bench_logic(request, registry, draw=interrupted, report=quiet)
+        bench_logic(request, registry, draw=each(interrupted), report=quiet)
     with pytest.raises(OutputExistsError):
-        bench_logic(request, registry, draw=noting, report=quiet)
+        bench_logic(request, registry, draw=each(noting), report=quiet)
     again = ask(home, tmp_path, rows=("and-2",), resume=True)
-    found = bench_logic(again, registry, draw=noting, report=quiet)
+    found = bench_logic(again, registry, draw=each(noting), report=quiet)
     measured = [text for text in drawn if not text.endswith(" 1")]
     assert {text.rpartition(" ")[0] for text in measured} == {"paper 1", "exact 3"}
     assert "exact 1 1" in drawn  # a picture of the strip, again
     assert len(found["rows"]) == 3
     drawn.clear()
-    assert bench_logic(again, registry, draw=noting, report=quiet)["rows"] == found["rows"]
+    assert bench_logic(again, registry, draw=each(noting), report=quiet)["rows"] == found["rows"]
     assert {text.rpartition(" ")[2] for text in drawn} == {"1"}
     more = ask(home, tmp_path, rows=("implies",), rules=("exact",), resume=True)
-    assert len(bench_logic(more, registry, draw=draw, report=quiet)["rows"]) == 6
+    assert len(bench_logic(more, registry, draw=each(draw), report=quiet)["rows"]) == 6
     with pytest.raises(ConfigError, match="another n: 6"):
-        bench_logic(ask(home, tmp_path, resume=True, n=7), registry, draw=draw, report=quiet)
+        bench_logic(ask(home, tmp_path, resume=True, n=7), registry, draw=each(draw), report=quiet)
     one = ask(home, tmp_path, rows=("and-2",), overwrite=True, rules=("paper",))
-    assert len(bench_logic(one, registry, draw=draw, report=quiet)["rows"]) == 1
+    assert len(bench_logic(one, registry, draw=each(draw), report=quiet)["rows"]) == 1
 
 
 def test_new_weights_and_new_formulas_are_measured_again(
     home: Path, registry: Registry, tmp_path: Path
 ) -> None:
     request = ask(home, tmp_path, rows=("and-2",), rules=("paper",))
-    bench_logic(request, registry, draw=draw, report=quiet)
+    bench_logic(request, registry, draw=each(draw), report=quiet)
     path = tmp_path / "logic.json"
     calls: list[str] = []
 
@@ -213,7 +215,7 @@ def test_new_weights_and_new_formulas_are_measured_again(
         path.write_text(json.dumps(document))
         calls.clear()
         again = ask(home, tmp_path, rows=("and-2",), rules=("paper",), resume=True)
-        found = bench_logic(again, registry, draw=noting, report=quiet)
+        found = bench_logic(again, registry, draw=each(noting), report=quiet)
         return len(calls) > 0 and len(found["rows"]) == 1 and len(set(calls)) == 4
 
     assert not measured_again(lambda row: None)
@@ -228,13 +230,13 @@ def test_mistakes_are_found_before_anything_is_drawn(
         raise AssertionError(request)
 
     with pytest.raises(UsageError, match="no concepts of the space 'moons-64'"):
-        bench_logic(ask(home, tmp_path, space="moons-64"), registry, draw=never, report=quiet)
+        bench_logic(ask(home, tmp_path, space="moons-64"), registry, draw=each(never), report=quiet)
     (tmp_path / "logic.md").write_text("a page of somebody else")
     with pytest.raises(OutputExistsError, match=r"logic\.md"):
-        bench_logic(ask(home, tmp_path), registry, draw=never, report=quiet)
+        bench_logic(ask(home, tmp_path), registry, draw=each(never), report=quiet)
     (tmp_path / "logic.json").write_text("{}")
     with pytest.raises(FileFormatError, match="holds no results of ebm bench logic"):
-        bench_logic(ask(home, tmp_path, resume=True), registry, draw=never, report=quiet)
+        bench_logic(ask(home, tmp_path, resume=True), registry, draw=each(never), report=quiet)
 
 
 def test_pictures_that_something_was_trained_on_are_refused(
@@ -248,7 +250,9 @@ def test_pictures_that_something_was_trained_on_are_refused(
     }
     for data, message in known.items():
         with pytest.raises(UsageError, match=message) as caught:
-            bench_logic(ask(home, tmp_path / "out", data=data), registry, draw=draw, report=quiet)
+            bench_logic(
+                ask(home, tmp_path / "out", data=data), registry, draw=each(draw), report=quiet
+            )
         assert (caught.value.hint or "").startswith(f"import other pictures of {SPACE}")
         assert not (tmp_path / "out").exists()
 
@@ -256,7 +260,7 @@ def test_pictures_that_something_was_trained_on_are_refused(
 def test_a_space_without_a_judge_is_refused(tmp_path: Path) -> None:
     registry = read_registry(random_registry(tmp_path / "registry", [COLOR]))
     with pytest.raises(UsageError, match="no judge of squares-16"):
-        bench_logic(ask(tmp_path, tmp_path / "out"), registry, draw=draw, report=quiet)
+        bench_logic(ask(tmp_path, tmp_path / "out"), registry, draw=each(draw), report=quiet)
 
 
 def test_two_concepts_of_one_factor_are_never_asked_together(registry: Registry) -> None:
@@ -273,7 +277,7 @@ def test_the_whole_way_with_chains_of_random_networks(
     """The paper's rules refuse by themselves what they have no density for."""
     request = ask(home, tmp_path, n=2, seeds=2, rows=("not", "or-concepts"))
     found = bench_logic(
-        request, registry, draw=lambda one: draw_pictures(one, registry), report=quiet
+        request, registry, draw=partial(draw_together, registry=registry), report=quiet
     )
     assert len(found["rows"]) == 7
     compared = [row for row in found["rows"] if row["attempts"] == 1]

@@ -21,8 +21,9 @@ from ebmcli.workflows.bench_plan import (
     strength_of,
     takes_strength,
 )
+from ebmcli.workflows.chains import SAMPLERS
 from ebmcli.workflows.energies import LOGICS
-from ebmcli.workflows.generate import DEFAULT_STRENGTH, SAMPLERS, GenerateRequest
+from ebmcli.workflows.generate_request import DEFAULT_STRENGTH, GenerateRequest
 
 
 def ask(**changes: Any) -> BenchRequest:

@@ -12,9 +12,9 @@ from squares import COLOR, TALL, WIDTH, draw_squares, random_registry
 from ebmcli.errors import ConfigError, UnknownNameError
 from ebmcli.pictures import write_png
 from ebmcli.registry import Registry, read_registry
-from ebmcli.workflows import generate
-from ebmcli.workflows.branching import branching_of
-from ebmcli.workflows.energies import compose
+from ebmcli.workflows import jobs
+from ebmcli.workflows.branching import Branching, branching_of
+from ebmcli.workflows.energies import Networks, compose
 from ebmcli.workflows.formulas import formula_of
 from ebmcli.workflows.generate import GenerateRequest, draw_pictures
 
@@ -63,15 +63,15 @@ def test_a_picture_keeps_its_branch_when_it_is_drawn_again(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else branches that are drawn poorly would lose their share."""
-    monkeypatch.setattr(generate, "acceptance", lambda *_: 2.0)  # nothing is ever good enough
+    monkeypatch.setattr(jobs, "acceptance", lambda *_: 2.0)  # nothing is ever good enough
     settled: list[tuple[int, ...]] = []
-    settle = generate.Branching.settle
+    settle = Branching.settle
 
     def noting(self: Any, seeds: Any, **options: Any) -> None:
         settled.append(tuple(seeds))
         settle(self, seeds, **options)
 
-    monkeypatch.setattr(generate.Branching, "settle", noting)
+    monkeypatch.setattr(Branching, "settle", noting)
     drawn = draw_pictures(ask("color=red | tall", n=3, attempts=3), registry)
     assert drawn.attempts == [3, 3, 3]
     assert settled == [(0, 1, 2)] * 3
@@ -79,7 +79,7 @@ def test_a_picture_keeps_its_branch_when_it_is_drawn_again(
 
 def test_branches_come_as_often_as_their_prior_says(registry: Registry) -> None:
     formula, _ = formula_of(registry, "color=red | tall")
-    composed = compose(registry, formula, device=CPU)
+    composed = compose(registry, formula, networks=Networks(registry, CPU))
     branching, notes = branching_of(registry, formula, composed, asked=None, strength=4)
     assert branching is not None
     assert notes == []
@@ -113,19 +113,19 @@ def test_a_picture_that_leaves_its_branch_is_drawn_again(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though the formula is true of it: else its branch would lose its share."""
-    monkeypatch.setattr(generate, "acceptance", lambda *_: 0.9)
+    monkeypatch.setattr(jobs, "acceptance", lambda *_: 0.9)
     certain = {"P(f | x)": 0.0, "P(b | x)": -9.0}  # nats
     monkeypatch.setattr(
-        generate.Branching, "log_probability",
+        Branching, "log_probability",
         lambda _, x, sigma: x.new_full((len(x),), certain["P(b | x)"]),
     )  # fmt: skip
-    composed = generate.compose
+    composed = jobs.compose
 
     def surely(*words: Any, **options: Any) -> Any:
         made = composed(*words, **options)
         return replace(made, log_probability=lambda x, _: x.new_zeros(len(x)))
 
-    monkeypatch.setattr(generate, "compose", surely)
+    monkeypatch.setattr(jobs, "compose", surely)
     drawn = draw_pictures(ask("color=red | tall", n=2, attempts=2), registry)
     assert drawn.attempts == [2, 2]
     assert drawn.kept == [False, False]

@@ -13,7 +13,7 @@ from ebmcli.core.base_energy import BaseEnergy
 from ebmcli.core.concepts import PosteriorConcept
 from ebmcli.errors import ConfigError
 from ebmcli.registry import Registry, read_registry
-from ebmcli.workflows import generate
+from ebmcli.workflows import drawing
 from ebmcli.workflows.chains import N_CHAINS, SAMPLERS, choose
 from ebmcli.workflows.generate import Drawn, GenerateRequest, draw_pictures
 
@@ -130,7 +130,7 @@ class Probabilities:
             mine.drawn.append(x.clone())
             return torch.tensor(mine.rows.pop(0))
 
-        monkeypatch.setattr(generate._Work, "_probability", probability)
+        monkeypatch.setattr(drawing.Work, "_probability", probability)
 
 
 def images(drawn: Drawn) -> list[bytes]:
@@ -146,7 +146,7 @@ def test_rejection_draws_again_what_no_draw_satisfied_and_says_so(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P is 0 or 1, so that coins do not matter; the best of all draws is kept where none is 1."""
-    monkeypatch.setattr(generate, "reject", lambda log_p, power, uniform: log_p >= 0)
+    monkeypatch.setattr(drawing, "reject", lambda log_p, power, uniform: log_p >= 0)
     given = Probabilities(
         monkeypatch, [0.0, 1.0, 1.0, 0.1, 0.3, 0.2, 0.0, 0.0, 0.0], [0.2, 0.0, 0.1, 0.0, 0.0, 1.0]
     )

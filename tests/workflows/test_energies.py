@@ -18,6 +18,7 @@ from ebmcli.workflows.energies import (
     LOGICS,
     WITHOUT_STRENGTH,
     Composed,
+    Networks,
     compose,
     once_per_input,
 )
@@ -41,7 +42,8 @@ def conditionals(tmp_path_factory: pytest.TempPathFactory) -> Registry:
 
 
 def composed(registry: Registry, source: str, **options: Any) -> Composed:
-    return compose(registry, formula_of(registry, source)[0], device=CPU, **options)
+    networks = Networks(registry, CPU)
+    return compose(registry, formula_of(registry, source)[0], networks=networks, **options)
 
 
 def test_the_exact_energy_is_bayes_rule(posteriors: Registry) -> None:

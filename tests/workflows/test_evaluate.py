@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from several_requests import each
 
 from ebmcli.checkpoint import write_checkpoint
 from ebmcli.cli import evaluate as command
@@ -162,7 +163,7 @@ def test_a_judge_that_could_not_be_trained_or_registered_is_refused_at_once(
 
 def test_every_row_has_its_numbers_and_errors(home: Path, registry: Registry) -> None:
     request = ask(home, "single", "conjunction", "inference", "color=red | position=(0,0)")
-    document = evaluate(request, registry, draw=draw, report=quiet)
+    document = evaluate(request, registry, draw=each(draw), report=quiet)
     rows = {(row["suite"], row["template"]): row for row in document["rows"]}
     assert len(rows) == len(document["rows"]) == 6
     pair = rows["conjunction", "color=? & position=?"]
@@ -187,7 +188,7 @@ def test_seeds_of_pictures_never_meet(home: Path, registry: Registry) -> None:
         used.extend(range(request.seed, request.seed + request.n))
         return draw(request)
 
-    evaluate(ask(home, "single", n=24, fid=False), registry, draw=noting, report=quiet)
+    evaluate(ask(home, "single", n=24, fid=False), registry, draw=each(noting), report=quiet)
     per_row = 2 * 24
     assert len(set(used[:per_row])) == per_row
 
@@ -195,7 +196,7 @@ def test_seeds_of_pictures_never_meet(home: Path, registry: Registry) -> None:
 def test_a_picture_without_an_object_is_never_right(home: Path, registry: Registry) -> None:
     """The same pictures are red, blue or absent: the shares add up to one."""
     request = ask(home, "color=red", "color=blue", n=32, fid=False)
-    red, blue = evaluate(request, registry, draw=draw, report=quiet)["rows"]
+    red, blue = evaluate(request, registry, draw=each(draw), report=quiet)["rows"]
     assert red["absent"] == blue["absent"]
     total = red["accuracy"]["mean"] + blue["accuracy"]["mean"] + red["absent"]["mean"]
     assert total == pytest.approx(1.0)
@@ -218,16 +219,16 @@ def test_a_resumed_evaluation_draws_only_what_is_missing(
 
     request = ask(home, "color=red", "color=blue", output=out)
     with pytest.raises(InterruptedRun, match="1 finished rows"):
-        evaluate(request, registry, draw=interrupted, report=quiet)
+        evaluate(request, registry, draw=each(interrupted), report=quiet)
     with pytest.raises(OutputExistsError):
-        evaluate(request, registry, draw=noting, report=quiet)
+        evaluate(request, registry, draw=each(noting), report=quiet)
     again = ask(home, "color=red", "color=blue", output=out, resume=True)
-    document = evaluate(again, registry, draw=noting, report=quiet)
+    document = evaluate(again, registry, draw=each(noting), report=quiet)
     assert set(calls) == {"color=blue"}
     assert json.loads(out.read_text())["rows"] == document["rows"]
     other = ask(home, "color=red", output=out, resume=True, n=9)
     with pytest.raises(ConfigError, match="another n: 8"):
-        evaluate(other, registry, draw=noting, report=quiet)
+        evaluate(other, registry, draw=each(noting), report=quiet)
 
 
 def test_settings_are_those_that_results_in_the_repository_have(home: Path) -> None:
@@ -243,9 +244,9 @@ def test_mistakes_are_found_before_anything_is_drawn(home: Path, registry: Regis
         raise AssertionError(request)
 
     with pytest.raises(UnknownNameError, match="colour"):
-        evaluate(ask(home, "colour=red"), registry, draw=never, report=quiet)
+        evaluate(ask(home, "colour=red"), registry, draw=each(never), report=quiet)
     with pytest.raises(UnknownNameError, match="suite or concept 'singel'") as caught:
-        evaluate(ask(home, "singel"), registry, draw=never, report=quiet)
+        evaluate(ask(home, "singel"), registry, draw=each(never), report=quiet)
     assert caught.value.suggestion == "single"
     with pytest.raises(UsageError, match="no concepts of the space"):
         list_cases(ask(home, "single", space="moons-64"), registry)
@@ -273,7 +274,7 @@ def test_wrong_pictures_leave_no_results_behind(home: Path, registry: Registry) 
     path = home / "wrong.json"
     wrong = ask(home, "color=red", data=home / "judge.h5", output=path)
     with pytest.raises(UsageError, match="has trained the judge"):
-        evaluate(wrong, registry, draw=draw, report=quiet)
+        evaluate(wrong, registry, draw=each(draw), report=quiet)
     assert not path.exists()
 
 
@@ -288,22 +289,22 @@ def test_a_failure_before_the_first_row_leaves_no_results_behind(
 
     asked = ask(home, "color=red", output=path)
     with pytest.raises(ConfigError):
-        evaluate(asked, registry, draw=fails, report=quiet)
+        evaluate(asked, registry, draw=each(fails), report=quiet)
     assert not path.exists()
 
     def second(request: GenerateRequest) -> Drawn:
         """While the first row of one command is drawn, another one comes."""
         with pytest.raises(OutputExistsError):
-            evaluate(ask(home, "color=red", output=path), registry, draw=draw, report=quiet)
+            evaluate(ask(home, "color=red", output=path), registry, draw=each(draw), report=quiet)
         return draw(request)
 
     other = ask(home, "color=red", output=path, n=6)
-    assert evaluate(other, registry, draw=second, report=quiet)["rows"][0]["n"] == 12
+    assert evaluate(other, registry, draw=each(second), report=quiet)["rows"][0]["n"] == 12
     with pytest.raises(OutputExistsError):
-        evaluate(asked, registry, draw=draw, report=quiet)
+        evaluate(asked, registry, draw=each(draw), report=quiet)
     path.write_text("{}")
     with pytest.raises(OutputExistsError):
-        evaluate(asked, registry, draw=draw, report=quiet)
+        evaluate(asked, registry, draw=each(draw), report=quiet)
     assert path.read_text() == "{}"
 
 
@@ -312,7 +313,7 @@ def test_pictures_that_something_was_trained_on_are_refused(
     home: Path, registry: Registry, target: str
 ) -> None:
     with pytest.raises(UsageError, match="has trained the judge judge-toys") as caught:
-        evaluate(ask(home, target, data=home / "judge.h5"), registry, draw=draw, report=quiet)
+        evaluate(ask(home, target, data=home / "judge.h5"), registry, draw=each(draw), report=quiet)
     assert "fresh pictures" in (caught.value.hint or "") or "import" in (caught.value.hint or "")
 
 
@@ -328,8 +329,8 @@ def test_fid_of_real_pictures_is_near_its_floor(home: Path, registry: Registry) 
         return replace(drawn, images=real[chosen])
 
     request = ask(home, "color=?", n=160, seeds=1, data=data)
-    fid = evaluate(request, registry, draw=copy, report=quiet)["rows"][0]["fid"]
-    noise = evaluate(request, registry, draw=draw, report=quiet)["rows"][0]["fid"]
+    fid = evaluate(request, registry, draw=each(copy), report=quiet)["rows"][0]["fid"]
+    noise = evaluate(request, registry, draw=each(draw), report=quiet)["rows"][0]["fid"]
     assert max(fid["value"], fid["floor"]) < noise["value"] / 10
 
 
@@ -337,7 +338,7 @@ def test_the_table_shows_errors_and_leaves_out_what_does_not_apply(
     home: Path, registry: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     request = ask(home, "color=red", "inference", fid=False)
-    command.show(evaluate(request, registry, draw=draw, report=quiet))
+    command.show(evaluate(request, registry, draw=each(draw), report=quiet))
     shown = capsys.readouterr()
     assert "color=red" in shown.out
     assert "+-" in shown.out

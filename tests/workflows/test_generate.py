@@ -28,15 +28,12 @@ from ebmcli.errors import (
 )
 from ebmcli.pictures import write_png
 from ebmcli.registry import Registry, read_registry
-from ebmcli.workflows import generate
+from ebmcli.workflows import drawing, jobs
+from ebmcli.workflows.drawing import ATTEMPT_STRIDE
 from ebmcli.workflows.energies import LOGICS
 from ebmcli.workflows.finished import acceptance
-from ebmcli.workflows.generate import (
-    ATTEMPT_STRIDE,
-    Drawn,
-    GenerateRequest,
-    draw_pictures,
-)
+from ebmcli.workflows.generate import Drawn, GenerateRequest, draw_pictures
+from ebmcli.workflows.generate_request import CORRECT_FROM
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +91,7 @@ class Reading:
             taken, reading.values = reading.values[: len(x)], reading.values[len(x) :]
             return torch.tensor(taken)
 
-        monkeypatch.setattr(generate._Work, "_probability", probability)
+        monkeypatch.setattr(drawing.Work, "_probability", probability)
 
 
 def test_only_improbable_pictures_are_drawn_again(
@@ -166,7 +163,7 @@ def test_frames_and_trace_have_one_entry_per_noise_level(registry: Registry) -> 
         assert len(sigmas) == 4
         assert sigmas == sorted(sigmas, reverse=True)
     for row, other in zip(drawn[0].trace, drawn[1].trace, strict=True):
-        moved = {"ess", "r_hat"} if row["sigma"] >= generate.CORRECT_FROM else set()
+        moved = {"ess", "r_hat"} if row["sigma"] >= CORRECT_FROM else set()
         assert set(row) == {"sigma", "energy", "log_p"} | moved
         assert row == pytest.approx(other, rel=1e-3, abs=1e-2)
 
@@ -181,7 +178,7 @@ def test_progress_counts_levels_of_all_pictures(registry: Registry) -> None:
 def test_progress_never_goes_back_when_pictures_are_drawn_again(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generate, "acceptance", lambda *_: 1.1)  # no picture is good enough
+    monkeypatch.setattr(jobs, "acceptance", lambda *_: 1.1)  # no picture is good enough
     seen: list[tuple[int, int]] = []
     drawn = draw_pictures(ask(attempts=3), registry, progress=lambda *at: seen.append(at))
     assert drawn.attempts == [3, 3, 3]
@@ -305,13 +302,13 @@ def test_numbers_that_are_not_finite_end_the_drawing(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An energy that overflows: an error, and no black pictures."""
-    real = generate.compose
+    real = jobs.compose
 
     def broken(*names: Any, **options: Any) -> Any:
         composed = real(*names, **options)
         return replace(composed, energy=lambda x, sigma: (1e38 * x).square().flatten(1).sum(1))
 
-    monkeypatch.setattr(generate, "compose", broken)
+    monkeypatch.setattr(jobs, "compose", broken)
     with pytest.raises(DivergedError, match="not finite") as caught:
         draw_pictures(ask(), registry)
     assert "--strength" in (caught.value.hint or "")
@@ -367,7 +364,7 @@ def test_finished_pictures_are_read_as_often_as_it_is_cheap(
     path = random_registry(tmp_path / "registry", [])
     put_concept(path, COLOR, method=method)
     levels: list[float] = []
-    real = generate.compose
+    real = jobs.compose
 
     def counting(*words: Any, **options: Any) -> Any:
         composed = real(*words, **options)
@@ -378,7 +375,7 @@ def test_finished_pictures_are_read_as_often_as_it_is_cheap(
 
         return replace(composed, log_probability=log_probability)
 
-    monkeypatch.setattr(generate, "compose", counting)
+    monkeypatch.setattr(jobs, "compose", counting)
     draw_pictures(
         GenerateRequest(expression="color=red", n=1, steps=2, attempts=1, sampler=sampler),
         read_registry(path),

@@ -37,7 +37,7 @@ from ebmcli.workflows.bench_logic import bench_logic
 from ebmcli.workflows.bench_plan import BenchRequest
 from ebmcli.workflows.evaluate import EvalRequest, evaluate
 from ebmcli.workflows.finished import acceptance
-from ebmcli.workflows.generate import GenerateRequest, draw_pictures
+from ebmcli.workflows.generate import GenerateRequest, draw_pictures, draw_together
 from ebmcli.workflows.infer import Item, Reading, answers, plan_inference
 from ebmcli.workflows.judge import JudgeRequest, train_judge
 from ebmcli.workflows.judging import load_judge
@@ -210,7 +210,7 @@ def test_a_judge_reads_lists_of_objects_and_scores_pictures_and_inference(
         targets=("single", "inference", "object(color=?) | ~object"), sampling=sampling, n=6,
         seeds=2, data=fresh, output=tmp_path / "results.json",
     )  # fmt: skip
-    draw = partial(draw_pictures, registry=known)
+    draw = partial(draw_together, registry=known)
     document = evaluate(asked, known, draw=draw, report=lambda *_: None)
     single, inference, formula = document["rows"]
     assert single["template"] == "object(height=?, color=?, position=?)"

@@ -31,10 +31,13 @@ def logic(
         list[str] | None, typer.Option(help="Rules to compare, as exact,paper; all without.")
     ] = None,
     rows: Annotated[
-        list[str] | None, typer.Option(help="Kinds of formulas, as and-2,not; all without.")
+        list[str] | None,
+        typer.Option(
+            help="Kinds of formulas, as and-2,not; all without, or one of each with --quick."
+        ),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="So few pictures that ten minutes are enough.")
+        bool, typer.Option("--quick", help="So little that ten minutes on two cores are enough.")
     ] = False,
     out: Annotated[
         Path, typer.Option("-o", "--out", help="Folder for logic.json, logic.md and logic.png.")
@@ -71,7 +74,7 @@ def logic(
     from ebmcli.evaluation.formulas import ROWS
     from ebmcli.registry import find_registry, read_registry
     from ebmcli.workflows.bench_logic import FILES, bench_logic
-    from ebmcli.workflows.bench_plan import BenchRequest
+    from ebmcli.workflows.bench_plan import QUICK_ROWS, BenchRequest
     from ebmcli.workflows.energies import LOGICS
     from ebmcli.workflows.generate import GenerateRequest, draw_together
 
@@ -83,7 +86,7 @@ def logic(
     request = BenchRequest(
         sampling=sampling, space=space, n=n, seeds=seeds, seed=seed, quick=quick, data=data,
         rules=LOGICS if rules is None else listed(rules),
-        rows=ROWS if rows is None else listed(rows),
+        rows=(QUICK_ROWS if quick else ROWS) if rows is None else listed(rows),
         folder=out, resume=resume, overwrite=overwrite, command=typed_command(),
     )  # fmt: skip
     note_resumption(resume, out / FILES[0])

@@ -11,7 +11,11 @@ from typer.testing import CliRunner, Result
 
 from ebmcli.cli import bench
 from ebmcli.cli.app import app
+from ebmcli.errors import UsageError
+from ebmcli.evaluation.formulas import ROWS
 from ebmcli.registry import read_registry
+from ebmcli.workflows import bench_logic as workflow
+from ebmcli.workflows.bench_plan import QUICK_ROWS, BenchRequest
 from ebmcli.workflows.judge import JudgeRequest, train_judge
 
 
@@ -88,3 +92,25 @@ def test_the_group_shows_its_command() -> None:
     assert result.exit_code == 0
     assert "logic" in result.stdout
     assert "Example: ebm bench logic" in CliRunner().invoke(app, ["bench", "logic", "-h"]).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "rows"),
+    [
+        ((), ROWS),
+        (("--quick",), QUICK_ROWS),
+        (("--quick", "--rows", "and-3,not"), ("and-3", "not")),
+    ],
+)
+def test_quick_takes_one_row_of_each_kind_unless_rows_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, registry: Path, words: tuple[str, ...], rows: tuple[str, ...]
+) -> None:
+    asked: list[BenchRequest] = []
+
+    def bench_logic(request: BenchRequest, *_: Any, **__: Any) -> Any:
+        asked.append(request)
+        raise UsageError("enough")
+
+    monkeypatch.setattr(workflow, "bench_logic", bench_logic)
+    assert "enough" in run(registry, *words).stderr
+    assert asked[0].rows == rows

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -79,7 +79,13 @@ def draw_together(
     Returns:
         In the order of the requests; in the place of one whose formula the rule has no energy for,
         the error.
+
+    Raises:
+        ValueError: The requests differ in more.
     """
+    alike = {replace(request, expression="", n=1, seed=0) for request in requests}
+    if len(alike) != 1:
+        raise ValueError("requests drawn together differ in formula, number and seeds alone")
     networks = Networks(registry, resolve_device(requests[0].device))
     found: dict[int, Drawn | ExpressionError] = {}
     jobs: dict[int, Job] = {}
@@ -89,10 +95,38 @@ def draw_together(
         except ExpressionError as error:
             found[index] = error
     index_of = {id(job): index for index, job in jobs.items()}
-    for batch in batches_of(list(jobs.values())):
-        for job, drawn in zip(batch, _drawn(batch, networks, progress=progress), strict=True):
-            found[index_of[id(job)]] = drawn
+    batches = batches_of(list(jobs.values()))
+    counter = _Counter(progress, [sum(len(job.seeds) for job in batch) for batch in batches])
+    for batch in batches:
+        drawn = _drawn(batch, networks, progress=counter.batch(batch[0].request.steps))
+        found |= {index_of[id(job)]: own for job, own in zip(batch, drawn, strict=True)}
     return [found[index] for index in range(len(requests))]
+
+
+class _Counter:
+    """Progress over several batches: what is done never falls.
+
+    Args:
+        progress: Who is told, if anybody.
+        n_pictures: Of every batch.
+    """
+
+    def __init__(self, progress: Progress | None, n_pictures: Sequence[int]) -> None:
+        self.progress, self.ahead = progress, list(n_pictures)
+        self.before = self.done = 0
+
+    def batch(self, n_levels: int) -> Progress:
+        """Who is told of the next batch."""
+        self.ahead.pop(0)
+        self.before = self.done
+        later = sum(self.ahead) * n_levels
+
+        def told(done: int, total: int) -> None:
+            self.done = self.before + done
+            if self.progress:
+                self.progress(self.done, self.before + total + later)
+
+        return told
 
 
 def _drawn(jobs: Sequence[Job], networks: Networks, *, progress: Progress | None) -> list[Drawn]:

@@ -1,6 +1,6 @@
 """Several formulas drawn in one batch: networks see all pictures, every formula its own rows."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -36,6 +36,11 @@ class Job:
     def seeds(self) -> list[int]:
         """One per picture."""
         return [self.request.seed + i for i in range(self.request.n)]
+
+    def shares_a_seed(self, other: "Job") -> bool:
+        """Have two jobs pictures of one seed?"""
+        one, two = self.request, other.request
+        return one.seed < two.seed + two.n and two.seed < one.seed + one.n
 
     @property
     def log_kept(self) -> NoisyEnergy:
@@ -82,16 +87,20 @@ def job_of(request: GenerateRequest, registry: Registry, networks: Networks) -> 
     )  # fmt: skip
 
 
-def batches_of(jobs: Sequence[Job]) -> Iterator[list[Job]]:
-    """Jobs that are drawn together: those on one base that can be, in order; others alone."""
+def batches_of(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Jobs that are drawn together: those on one base that can be, in order; others alone.
+
+    A picture is known by its seed, so that jobs with a seed in common are drawn apart.
+    """
+    alone: list[list[Job]] = []
     joined: dict[str, list[Job]] = {}
     for job in jobs:
-        base = next(name for name in job.composed.digests) if job.joins else ""
-        if base:
-            joined.setdefault(base, []).append(job)
+        together = joined.setdefault(next(iter(job.composed.digests)), []) if job.joins else None
+        if together is None or any(job.shares_a_seed(other) for other in together):
+            alone.append([job])
         else:
-            yield [job]
-    yield from joined.values()
+            together.append(job)
+    return [*alone, *joined.values()]
 
 
 class Mixture:

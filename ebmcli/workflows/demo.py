@@ -236,11 +236,11 @@ def learn(demo: Demo, narrator: Narrator) -> None:
     )
     with timed(demo, narrator, 2) as advance:
         wanted = fresh("hue", "color")
-        demo.trained = train(plan_concept(wanted), report=_updates(advance))
+        demo.trained = train(plan_concept(wanted), report=_updates(advance), announce=narrator.say)
         demo.commands[2] = [wanted.command]
     with timed(demo, narrator, 3) as advance:
         wanted = fresh("where", "position", to="hue")
-        demo.added = add(wanted, others=["hue"], report=_updates(advance))
+        demo.added = add(wanted, others=["hue"], report=_updates(advance), announce=narrator.say)
         demo.commands[3] = [wanted.command]
 
 

@@ -90,6 +90,8 @@ def test_everything_runs_in_order_is_reported_and_leaves_the_source_alone(
     listener = Listener()
     demo = run_demo(request_, listener)
     assert listener.steps == [1, 2, 3, 4, 5, 6, 7]
+    together = "drawing pictures of each frozen concept together with the new one"
+    assert listener.said == [together]  # that is minutes after the last update
     assert tree(request_.source.parent) == before
     known = read_registry(demo.registry)
     assert {"hue", "where", "color"} <= set(known.concepts)

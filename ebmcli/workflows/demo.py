@@ -55,6 +55,7 @@ MADE = (
     "report.html",
 )
 WORKERS = 2
+AGAIN = 1.4  # draws that a picture is expected to take, for progress; chosen
 UPDATES = 1000  # per minute asked for, as two cores do them; a count, so that load changes nothing
 BUNDLED_RIGHT, FRESH_RIGHT = 0.75, 0.6  # of 16 pictures, by the judge; chosen to tell a broken
 # program from a working one at so few pictures: how good the models are is measured by ebm eval
@@ -249,12 +250,13 @@ def use(demo: Demo, narrator: Narrator) -> None:
     registry = read_registry(demo.registry)
     formulas = [*BUNDLED_FORMULAS, *([FRESH_FORMULA] if demo.added else [])]
     with timed(demo, narrator, 4) as advance:
-        reached = 0.0  # in formulas; a total grows when pictures are drawn again
+        reached, first = 0.0, 0  # in formulas; levels of the first draws of a formula
         for index, (name, expression) in enumerate(formulas):
 
             def overall(done: int, total: int, index: int = index) -> None:
-                nonlocal reached
-                reached = max(reached, index + done / total)
+                nonlocal reached, first
+                first = first or total
+                reached = max(reached, index + done / max(total, AGAIN * first))
                 advance(round(100 * reached), 100 * len(formulas), note=formulas[index][1])
 
             folder = demo.request.out / "pictures" / name
@@ -262,6 +264,7 @@ def use(demo: Demo, narrator: Narrator) -> None:
             demo.drawings.append(
                 steps.draw(name, expression, registry, folder, **size, advance=overall)
             )
+        advance(100 * len(formulas), 100 * len(formulas), note="")
         demo.commands[4] = [drawing.command for drawing in demo.drawings]
     with timed(demo, narrator, 5):
         demo.drawings = [steps.read_back(drawing, registry) for drawing in demo.drawings]

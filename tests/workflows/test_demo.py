@@ -32,11 +32,13 @@ class Listener:
     def __init__(self) -> None:
         self.steps: list[int] = []
         self.said: list[str] = []
+        self.shares: dict[int, list[float]] = {}  # of every step that were done
 
     @contextmanager
     def step(self, number: int, title: str) -> Iterator[Any]:
         self.steps.append(number)
-        yield lambda done, total, note="": None
+        shares = self.shares.setdefault(number, [])
+        yield lambda done, total, note="": shares.append(done / total)
 
     def say(self, text: str) -> None:
         self.said.append(text)
@@ -92,6 +94,11 @@ def test_everything_runs_in_order_is_reported_and_leaves_the_source_alone(
     assert listener.steps == [1, 2, 3, 4, 5, 6, 7]
     together = "drawing pictures of each frozen concept together with the new one"
     assert listener.said == [together]  # that is minutes after the last update
+    *shares, last = listener.shares[4]
+    assert shares == sorted(shares)
+    assert last == 1
+    n_calls = len(shares) // 3  # of each formula, whose pictures are drawn three times
+    assert shares[2 * n_calls + n_calls // 3 - 1] < 0.95  # not done before what is drawn again
     assert tree(request_.source.parent) == before
     known = read_registry(demo.registry)
     assert {"hue", "where", "color"} <= set(known.concepts)

@@ -29,6 +29,7 @@ from ebmcli.evaluation.truth import holds
 from ebmcli.evaluation.verdicts import Verdict, by_concept, ceiling, equal_weights, verdict
 from ebmcli.registry import Registry
 from ebmcli.workflows.bench_plan import OURS, Group, Line, sampling_of, strength_of
+from ebmcli.workflows.drawing import Progress
 from ebmcli.workflows.generate_request import GenerateRequest
 from ebmcli.workflows.judging import Reference, judge_record, read_all
 from ebmcli.workflows.loading import load_concept
@@ -64,7 +65,6 @@ class Drawing(Protocol):
         """The weights it took."""
 
 
-Progress = Callable[[int, int], None]
 Draw = Callable[[Sequence[GenerateRequest], Progress], Sequence[Drawing | ExpressionError]]
 
 

@@ -144,8 +144,8 @@ class Whole:
 
         ``asking`` has the concepts that each part asks for; all ask for the base.
         """
-        levels = sigma.split(list(sizes))  # type: ignore[no-untyped-call]  # torch has no type
-        parts = list(zip(x.split(list(sizes)), levels, strict=True))  # type: ignore[no-untyped-call]  # torch has no type
+        images, levels = torch.split(x, list(sizes)), torch.split(sigma, list(sizes))
+        parts = list(zip(images, levels, strict=True))
         self._parts = [(*part, names) for part, names in zip(parts, asking, strict=True)]
         self._seen = {BASE: (x, sigma)}
         return parts
@@ -160,10 +160,11 @@ class Whole:
             start += len(part)
         if rows is None:
             return None
+        if len(asking) == len(self._parts):
+            return *self._seen[BASE], rows
         if network not in self._seen:
-            every = len(asking) == len(self._parts)
-            seen = torch.cat([part for part, *_ in asking]), torch.cat([s for _, s, _ in asking])
-            self._seen[network] = self._seen[BASE] if every else seen
+            images, levels = [part for part, *_ in asking], [level for _, level, _ in asking]
+            self._seen[network] = torch.cat(images), torch.cat(levels)
         return *self._seen[network], rows
 
 

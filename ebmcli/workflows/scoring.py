@@ -40,6 +40,7 @@ from ebmcli.evaluation.truth import (
 from ebmcli.evaluation.verdicts import equal_weights
 from ebmcli.registry import Registry
 from ebmcli.workflows.device import resolve_device
+from ebmcli.workflows.drawing import Progress
 from ebmcli.workflows.formulas import formula_of
 from ebmcli.workflows.generate_request import GenerateRequest
 from ebmcli.workflows.infer import NOISE_SEED, SIGMAS
@@ -73,7 +74,6 @@ class Drawing(Protocol):
         """The weights it took."""
 
 
-Progress = Callable[[int, int], None]
 Draw = Callable[[Sequence[GenerateRequest], Progress], Sequence[Drawing | ExpressionError]]
 
 

@@ -11,6 +11,7 @@ from ebmcli.cli.typed import typed_command
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run; write nothing.")]
 RegistryPath = Annotated[Path | None, typer.Option("--registry", help="registry.yaml to use.")]
 
 
@@ -101,6 +102,7 @@ def train_judge(
     minutes: Annotated[float | None, typer.Option(help="Time to train, instead.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights, batches and negatives.")] = 0,
     overwrite: Overwrite = False,
+    dry_run: DryRun = False,
     as_json: Json = False,
     registry: RegistryPath = None,
 ) -> None:
@@ -110,14 +112,17 @@ def train_judge(
     """
     from ebmcli.cli.console import print_json, training_progress
     from ebmcli.registry import find_registry, writable_registry
-    from ebmcli.workflows.judge import JudgeRequest, check_judge
+    from ebmcli.workflows.judge import JudgeRequest, planned_judge
     from ebmcli.workflows.judge import train_judge as trained
 
     request = JudgeRequest(
         name=name, data=data, held=held, steps=steps, minutes=minutes, seed=seed,
         registry=find_registry(registry), overwrite=overwrite, command=typed_command(),
     )  # fmt: skip
-    check_judge(request)  # the bundled registry is copied by what is right
+    plan = planned_judge(request)  # the bundled registry is copied by what is right
+    if dry_run:
+        print_json(plan)
+        return
     request = replace(request, registry=writable_registry(registry))
     with training_progress(f"train {name}") as report:
         record = trained(request, report=report)

@@ -136,6 +136,7 @@ def add_concept(
     resume: Resume = False,
     overwrite: Overwrite = False,
     restart: Restart = False,
+    dry_run: DryRun = False,
     as_json: Json = False,
     registry: RegistryPath = None,
 ) -> None:
@@ -144,9 +145,7 @@ def add_concept(
     Example: ebm add-concept width --data scenes.h5 --factor size --to color,position
     """
     from ebmcli.cli.console import message, print_json, table
-    from ebmcli.registry import read_registry
-    from ebmcli.workflows.add_concept import add
-    from ebmcli.workflows.plans import plan_concept
+    from ebmcli.workflows.add_concept import add, plan_added
 
     request = _request(
         name, data, registry, factor=factor, method=method, base=base, minutes=minutes,
@@ -155,9 +154,11 @@ def add_concept(
         seed=seed, resume=resume, overwrite=overwrite, restart=restart,
     )  # fmt: skip
     others = listed(to)
-    for other in others:
-        read_registry(request.registry).get("concept", other)
-    request = _own(plan_concept(request))
+    plan, _ = plan_added(request, others)
+    if dry_run:
+        _show_plan(plan)
+        return
+    request = _own(plan)
     with _training_progress(f"train {name}") as report:
         added = add(request, others=others, report=report, announce=message)
     if as_json:
@@ -194,15 +195,12 @@ def _own(plan: Any) -> Any:
 def _run(request: Any, *, kind: str, dry_run: bool, as_json: bool) -> None:
     from ebmcli.cli.console import message, print_json
     from ebmcli.workflows.plans import plan_base, plan_concept
-    from ebmcli.workflows.prepare import rehearse
-    from ebmcli.workflows.train import planned_length
     from ebmcli.workflows.train import train as run_plan
 
     planned = plan_base if kind == "base" else plan_concept
     plan = planned(request)
     if dry_run:
-        rehearse(plan)
-        print_json(plan.to_dict() | planned_length(plan))
+        _show_plan(plan)
         return
     own = _own(plan)
     if own != request:
@@ -219,6 +217,17 @@ def _run(request: Any, *, kind: str, dry_run: bool, as_json: bool) -> None:
     _show(trained)
     if plan.resting:
         warn_of_other_base(request.name, plan.resting)
+
+
+def _show_plan(plan: Any) -> None:
+    """What would run, once all that the run could be refused for has been tried."""
+    from ebmcli.cli.console import print_json
+    from ebmcli.workflows.prepare import rehearse
+    from ebmcli.workflows.train import planned_length
+
+    rehearse(plan)
+    beside = {"to": list(plan.request.to)} if plan.request.to else {}
+    print_json(plan.to_dict() | beside | planned_length(plan))
 
 
 def warn_of_other_base(base: str, concepts: Sequence[str]) -> None:

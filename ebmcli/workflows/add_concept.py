@@ -17,7 +17,7 @@ from ebmcli.core.expression import And, Literal
 from ebmcli.core.factors import Factor, Value
 from ebmcli.core.images import TrainingImages
 from ebmcli.core.targets import label_tensor
-from ebmcli.datasets.hdf5 import read_info
+from ebmcli.datasets.hdf5 import DatasetInfo, read_info
 from ebmcli.errors import DigestError, UsageError
 from ebmcli.evaluation.held_out import BATCH
 from ebmcli.evaluation.truth import holds
@@ -26,7 +26,7 @@ from ebmcli.training.loop import StepReport
 from ebmcli.workflows.generate import GenerateRequest, draw_pictures
 from ebmcli.workflows.judging import load_judge, read_all
 from ebmcli.workflows.loading import load_concept
-from ebmcli.workflows.plans import TrainRequest, plan_concept
+from ebmcli.workflows.plans import Plan, TrainRequest, plan_concept
 from ebmcli.workflows.prepare import load_images
 from ebmcli.workflows.train import Trained, train
 
@@ -87,15 +87,12 @@ def add(
     ``announce`` is told what is measured after the last update.
 
     Raises:
-        UsageError: A named concept is of another space, or is the new one itself.
+        UsageError: As :func:`plan_added`.
         DigestError: A frozen file changed meanwhile.
     """
+    plan, frozen = plan_added(request, others)
     registry = read_registry(request.registry)
-    space = read_info(request.data).space
-    frozen = _frozen(registry, others, request.name, space)
     digests = {record.file: file_digest(registry.file(record)) for record in frozen}
-    plan = plan_concept(replace(request, to=tuple(dict.fromkeys(others))))
-    _check_bases(frozen, plan.base)
     before = {r.name: _share_read(registry, r, request) for r in frozen if r.kind == "concept"}
     trained = train(plan, report=report, announce=announce)
     announce("drawing pictures of each frozen concept together with the new one")
@@ -119,6 +116,29 @@ def add(
                 )
             )
     return Added(trained=trained, kept=tuple(kept))
+
+
+def plan_added(request: TrainRequest, others: Sequence[str]) -> tuple[Plan, list[Record]]:
+    """Check all that can be said of a request before anything is measured; nothing is written.
+
+    Returns:
+        What would be trained, and the records whose files must not change: the named concepts and
+        their bases.
+
+    Raises:
+        UnknownNameError: There is no concept of a name.
+        UsageError: A named concept is of another space or base, cannot be compared on these data,
+            or is the new one itself.
+    """
+    registry = read_registry(request.registry)
+    info = read_info(request.data)
+    frozen = _frozen(registry, others, request.name, info.space)
+    plan = plan_concept(replace(request, to=tuple(dict.fromkeys(others))))
+    _check_bases(frozen, plan.base)
+    for record in frozen:
+        if record.kind == "concept":
+            _check_labels(info, record)
+    return plan, frozen
 
 
 def _frozen(registry: Registry, names: Sequence[str], new: str, space: str) -> list[Record]:
@@ -147,10 +167,9 @@ def _check_bases(frozen: Sequence[Record], base: str | None) -> None:
         raise UsageError(problem, hint="choose it with --base, or leave concepts out of --to")
 
 
-def _share_read(registry: Registry, record: Record, request: TrainRequest) -> float:
-    """Share of the file's held-out images whose value the concept reads rightly."""
+def _check_labels(info: DatasetInfo, record: Record) -> None:
+    """Refuse a concept whose factor the file does not label."""
     assert record.factor is not None
-    info = read_info(request.data)
     name = record.factor.name
     if name not in info.factors:
         known = ", ".join(info.factors)
@@ -159,6 +178,12 @@ def _share_read(registry: Registry, record: Record, request: TrainRequest) -> fl
     if info.factors[name] != record.factor:
         problem = f"{info.path} has another {name} than {record.name} has learned"
         raise UsageError(problem, hint=f"ebm show {record.name} lists its values")
+
+
+def _share_read(registry: Registry, record: Record, request: TrainRequest) -> float:
+    """Share of the file's held-out images whose value the concept reads rightly."""
+    assert record.factor is not None
+    info = read_info(request.data)
     held = load_images(info, record.factor, device=torch.device("cpu"))[1]
     return read_share(load_concept(registry, record.name), held)
 

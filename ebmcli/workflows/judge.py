@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from ebmcli.core.factors import Factor
 from ebmcli.datasets.hdf5 import DatasetInfo, read_info, verify_digest
-from ebmcli.errors import ConfigError, OutputExistsError, UsageError
+from ebmcli.errors import OutputExistsError, UsageError
 from ebmcli.evaluation.judge import Judge, JudgeConfig, disturb, judge_losses
 from ebmcli.evaluation.negatives import empty_floors, without_object
 from ebmcli.evaluation.object_counts import objects_read
@@ -28,7 +28,7 @@ from ebmcli.training.loop import (
 from ebmcli.workflows.judging import BATCH, Labelled, load_labelled, read_all
 from ebmcli.workflows.keeping import keep_trained
 from ebmcli.workflows.origin import created, data_origin, has_seen, same_pictures, versions
-from ebmcli.workflows.plans import refuse_clash
+from ebmcli.workflows.plans import check_length, refuse_clash
 
 N_STEPS = 2500  # updates; chosen
 N_FLOORS = 128  # empty pictures that negatives are made with
@@ -180,12 +180,14 @@ def check_judge(request: JudgeRequest) -> tuple[DatasetInfo, DatasetInfo | None]
     """The data files, and that of held-out pictures, once nothing speaks against using them.
 
     Raises:
+        ConfigError: --steps, --minutes or --seed are out of range, or two lengths are given.
         OutputExistsError: There is a judge of this name.
         UsageError: The data are those of an energy, or of the held-out file, or too few; or the
             name is too close to another.
         FileFormatError, DigestError: They cannot be read, or are not what was written.
     """
     check_name(request.name)
+    check_length(request.steps, request.minutes, request.seed)
     registry = read_registry(request.registry)
     if request.name in registry.judges and not request.overwrite:
         hint = "give the new one another name, or add --overwrite to replace the old one"
@@ -212,6 +214,31 @@ def check_judge(request: JudgeRequest) -> tuple[DatasetInfo, DatasetInfo | None]
     return info, held
 
 
+def planned_judge(request: JudgeRequest) -> dict[str, Any]:
+    """What would be trained, for ``--dry-run``; minutes give no number of updates before they are.
+
+    Raises:
+        EbmError: As :func:`check_judge`.
+    """
+    info, held = check_judge(request)
+    n_held = held.n_images if held else _n_held(info)
+    n_steps = None if request.minutes else request.steps or N_STEPS
+    return {
+        "kind": "judge",
+        "name": request.name,
+        "space": info.space,
+        "data": str(info.path),
+        "data_digest": info.digest,
+        "held": str(held.path) if held else None,
+        "factors": [factor.to_dict() for factor in info.factors.values()],
+        "n_training": info.n_images - (0 if held else n_held),
+        "n_held": n_held,
+        "seed": request.seed,
+        "settings": {**asdict(TRAINING), "n_steps": n_steps},
+        **({"minutes": request.minutes} if request.minutes else {}),
+    }
+
+
 def _n_held(info: DatasetInfo) -> int:
     """How many pictures of a file are held out where no other file is given."""
     return max(MIN_HELD, info.n_images // 20)
@@ -223,8 +250,6 @@ def _config(request: JudgeRequest, info: DatasetInfo, data: Labelled) -> Trainin
         return replace(TRAINING, n_steps=request.steps)
     if request.minutes is None:
         return TRAINING
-    if request.minutes <= 0:
-        raise ConfigError(f"--minutes must be positive, got {request.minutes:g}")
     config = replace(TRAINING, n_steps=WARM_UP_UPDATES + TIMED_UPDATES)
     _, state, objective = _prepared(info.factors, data, config, seed=request.seed)
     times = [time.perf_counter() for _ in training_run(state, objective, config)]

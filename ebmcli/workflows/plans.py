@@ -183,20 +183,29 @@ def refuse_existing(registry: Registry, kind: str, request: TrainRequest) -> Non
 
 
 def _check_numbers(request: TrainRequest) -> None:
-    if request.steps is not None and request.steps < 1:
-        raise ConfigError(f"--steps must be at least 1, got {request.steps}")
-    if request.minutes is not None and not 0 < request.minutes < math.inf:
-        raise ConfigError(f"--minutes must be positive, got {request.minutes:g}")
-    if request.steps is not None and request.minutes is not None:
-        raise ConfigError("--steps and --minutes exclude each other", hint="give one of them")
+    check_length(request.steps, request.minutes, request.seed)
     given = "--steps" if request.steps is not None else "--minutes"
     if steps_set(request) and (request.steps, request.minutes) != (None, None):
         hint = "give one of them"
         raise ConfigError(f"{given} and --set n_steps exclude each other", hint=hint)
     if request.resume and request.restart:
         raise ConfigError("--resume and --restart exclude each other", hint="give one of them")
-    if not 0 <= request.seed < N_SEEDS:
-        raise ConfigError(f"--seed is between 0 and 2^32 - 1, got {request.seed}")
+
+
+def check_length(steps: int | None, minutes: float | None, seed: int) -> None:
+    """Refuse updates, minutes and a seed that no training can have.
+
+    Raises:
+        ConfigError: Fewer than one update, no time, both given, or a seed that torch cannot read.
+    """
+    if steps is not None and steps < 1:
+        raise ConfigError(f"--steps must be at least 1, got {steps}")
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise ConfigError(f"--minutes must be positive, got {minutes:g}")
+    if steps is not None and minutes is not None:
+        raise ConfigError("--steps and --minutes exclude each other", hint="give one of them")
+    if not 0 <= seed < N_SEEDS:
+        raise ConfigError(f"--seed is between 0 and 2^32 - 1, got {seed}")
 
 
 def refuse_judged(registry: Registry, info: DatasetInfo) -> None:

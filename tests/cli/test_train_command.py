@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,23 +68,29 @@ def test_only_a_command_that_is_right_copies_the_bundled_registry(
         return CliRunner().invoke(app, [*words]).exit_code
 
     given = ["--data", str(data), "--steps", "2", *QUICK]
+    unseen = str(squares_file(tmp_path / "unseen.h5", seed=7))
+    put_concept(registry, replace(COLOR, name="hue"))
     assert run("rename", "nothing", "other") == 2
     assert run("train", "color", "--data", "nothing.h5") == 1
     assert run("train", "color", *given, "--base", "nothing") == 2
     assert run("train", "color", *given, "--precision", "fp8") == 2
     assert run("train-base", "mine", *given, "--start", SPACE, "--set", "head=9") == 2
     assert run("add-concept", "color", *given, "--to", "nothing") == 2
+    assert run("add-concept", "size", *given, "--to", "hue") == 2  # the file labels no such factor
     assert run("union", "both", SPACE, "nothing") == 2
     assert run("union", SPACE, SPACE, "nothing") == 2
     assert run("mend-base", "nothing", "--data", str(data)) == 2
     assert run("mend-base", SPACE, "--undo") == 2
     assert run("mend-base", SPACE, "--undo", "--data", str(data)) == 2
     assert run("train-judge", "judge", "--data", "nothing.h5") == 1
+    assert run("train-judge", "judge", "--data", unseen, "--minutes", "0") == 2
+    assert run("train-judge", "judge", "--data", unseen, "--minutes", "1", "--steps", "9") == 2
+    assert run("train-judge", "judge", "--data", unseen, "--dry-run") == 0
     assert run("import", str(data)) == 1
     assert not own.parent.exists()
     assert run("train", "color", *given) == 0
     assert "color" in read_registry(own).concepts
-    assert read_registry(registry).concepts == {}
+    assert list(read_registry(registry).concepts) == ["hue"]
 
 
 def test_an_edit_that_is_refused_copies_no_bundled_registry(
@@ -137,10 +144,16 @@ def test_json_is_one_document_on_stdout(ebm: Any) -> None:
     assert 0 <= document["measured"]["accuracy"] <= 1
 
 
-@pytest.mark.parametrize("words", [("train", "color"), ("train-base", "second")])
+@pytest.mark.parametrize(
+    "words",
+    [("train", "color"), ("train-base", "second"), ("add-concept", "width", "--to", "color")],
+)
 def test_a_dry_run_shows_the_plan_and_writes_nothing(
     ebm: Any, registry: Path, words: tuple[str, ...]
 ) -> None:
+    if words[0] == "add-concept":
+        put_concept(registry, COLOR)
+        words += ("--factor", "size")
     before = files(registry.parent)
     result = ebm(*words, "--dry-run", "--steps", "9")
     assert result.exit_code == 0, result.output
@@ -148,6 +161,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(
     assert plan["name"] == words[1]
     assert plan["settings"]["n_steps"] == 9
     assert "minutes" not in plan
+    assert plan.get("to") == (["color"] if words[0] == "add-concept" else None)
     plan = json.loads(ebm(*words, "--dry-run", "--minutes", "3").stdout)
     assert (plan["minutes"], plan["settings"]["n_steps"]) == (3.0, None)
     assert files(registry.parent) == before

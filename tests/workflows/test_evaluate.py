@@ -18,7 +18,7 @@ from ebmcli.cli import evaluate as command
 from ebmcli.core.concepts import PosteriorConcept
 from ebmcli.core.factors import Factor
 from ebmcli.core.networks import TrunkConfig
-from ebmcli.datasets.hdf5 import DatasetInfo, DatasetWriter
+from ebmcli.datasets.hdf5 import DatasetInfo, DatasetWriter, read_info
 from ebmcli.errors import (
     ConfigError,
     InterruptedRun,
@@ -29,7 +29,7 @@ from ebmcli.errors import (
 from ebmcli.registry import Record, Registry, create_registry, edit_registry, read_registry
 from ebmcli.workflows.evaluate import EvalRequest, evaluate, list_cases
 from ebmcli.workflows.generate import GenerateRequest
-from ebmcli.workflows.judge import JudgeRequest, check_judge, train_judge
+from ebmcli.workflows.judge import JudgeRequest, check_judge, planned_judge, train_judge
 from ebmcli.workflows.judging import load_judge
 
 COLOR = Factor(name="color", kind="categorical", names=("red", "blue"))
@@ -157,6 +157,11 @@ def test_a_judge_that_could_not_be_trained_or_registered_is_refused_at_once(
         check_judge(request)
     held = home / "held.h5"
     assert check_judge(replace(request, held=held))[0].n_images == 95
+    plan = planned_judge(replace(request, held=held, minutes=2.0))
+    assert (plan["n_training"], plan["n_held"]) == (95, read_info(held).n_images)
+    assert (plan["minutes"], plan["settings"]["n_steps"]) == (2.0, None)
+    with pytest.raises(ConfigError, match="--minutes must be positive, got nan"):
+        check_judge(replace(request, held=held, minutes=float("nan")))
     with pytest.raises(UsageError, match="judge-toys and judge_toys differ by - and _ only"):
         check_judge(replace(request, name="judge_toys", held=held))
 

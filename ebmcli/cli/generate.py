@@ -1,5 +1,6 @@
 """``ebm generate``: pictures that satisfy a formula."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -159,6 +160,8 @@ def generate(
     if not base and sampler != "rejection" and not all(drawn.kept):
         again = f"--attempts {2 * request.attempts} draws the others again"
         more = "more --noise changes more" if start else again
+        if not any(drawn.kept) and not start:
+            more = f"{shlex.join(['ebm', 'explain', expression or ''])} tells what it asks for"
         message(f"hint: {more}; a larger --strength insists more")
     for note in drawn.notes:
         message(note)

@@ -27,9 +27,27 @@ from ebmcli.core.field_network import FieldNetwork
 from ebmcli.core.gaussian import GaussianEnergy, input_scale
 from ebmcli.core.networks import PosteriorNetwork, TrunkConfig
 from ebmcli.core.temperature import Temperatures, tempered_posterior
-from ebmcli.errors import ConfigError
+from ebmcli.errors import ConfigError, DivergedError
 
 METHODS = ("posterior", "conditional", "both")
+
+
+def refuse_nan(log_posterior: Tensor, name: str, *, sigma: float | None = None) -> None:
+    """Refuse what is no probability before anything is made of it; -inf, a 0, is one.
+
+    Args:
+        log_posterior: What a concept said, of any shape.
+        name: Of the concept, or where that is not known, of its factor.
+        sigma: The noise level it was asked at; None of several.
+
+    Raises:
+        DivergedError: There is a NaN.
+    """
+    if not bool(log_posterior.isnan().any()):
+        return
+    where = "" if sigma is None else f" at noise level {sigma:.3g}"
+    hint = "ebm verify checks its weights; if they are as they were saved, train it again"
+    raise DivergedError(f"the posterior of {name} is not a number{where}", hint=hint)
 
 
 class TrainedConcept(Protocol):

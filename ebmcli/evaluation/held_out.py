@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from ebmcli.core.concepts import TrainedConcept
+from ebmcli.core.concepts import TrainedConcept, refuse_nan
 from ebmcli.core.factors import Factor
 from ebmcli.core.images import TrainingImages
 from ebmcli.core.objective import add_noise, cross_entropy, denoising_loss
@@ -99,7 +99,11 @@ class Read:
 def read_posterior(
     concept: TrainedConcept, images: TrainingImages, sigma: float, *, seed: int = 0
 ) -> Read:
-    """The posterior of every image, at one noise level; ``seed`` draws the noise."""
+    """The posterior of every image, at one noise level; ``seed`` draws the noise.
+
+    Raises:
+        DivergedError: It is not a number.
+    """
     generator = Generator().manual_seed(seed)
     parts, targets, truths = [], [], []
     for index in batches(len(images)):
@@ -107,6 +111,7 @@ def read_posterior(
         levels = torch.full((len(x0),), sigma, device=x0.device)
         with torch.no_grad():
             log_q = concept.log_posterior(add_noise(x0, levels, generator=generator), levels)
+        refuse_nan(log_q, concept.factor.name, sigma=sigma)
         parts.append(log_q.float().cpu())
         targets.append(cell_weights(concept.factor, labels).cpu())
         truths.append(labels.cpu())

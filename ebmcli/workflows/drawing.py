@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ebmcli.core.concepts import ConditionalConcept
+from ebmcli.core.concepts import ConditionalConcept, refuse_nan
 from ebmcli.core.energy import NoisyEnergy
 from ebmcli.core.images import to_intensity
 from ebmcli.core.replay import replayed
@@ -89,23 +89,25 @@ class Work:
             n_corrector=self.n_corrector,
             corrector_from=CORRECT_FROM,
         )
+        targets = self._targets(seeds)
         frames, last = [], x
         for state in chain:
             last = state.x
             if self.request.keep_frames:
                 frames.append(shown(state).cpu())
             if attempt == 0:
-                self.trace.note(state)
+                self.trace.note(state, targets)
             self.done += len(seeds)
             if self.progress:
                 self.progress(self.done, self.total)
         if not bool(last.isfinite().all()):
-            hint = "lower --strength or the weights in the formula; ebm verify checks the files"
-            raise DivergedError("drawing ended in numbers that are not finite", hint=hint)
+            raise self._diverged(x)
         probability = self._probability(self.mixture.log_probability, last)
         merit = probability.log()
         if self.mixture.branched:
             merit = self._probability(self.mixture.log_kept, last).log()
+        if bool((probability + merit).isnan().any()):
+            raise self._diverged(last)
         if self.request.sampler == "rejection":
             kept = reject(merit, power=self.request.power, uniform=noise.uniform())
         else:
@@ -115,6 +117,24 @@ class Work:
         return choose(
             last.cpu(), probability, merit=merit, kept=kept, frames=frames, n_pictures=len(seeds)
         )
+
+    def _targets(self, seeds: Sequence[int]) -> list[str]:
+        """A name for the energy of every chain; with rejection that of the base."""
+        if self.request.sampler == "rejection":
+            return [""] * len(seeds) * self.request.n_chains
+        named = self.mixture.targets(seeds)
+        return [name for name in named for _ in range(self.request.n_chains)]
+
+    @torch.no_grad()
+    def _diverged(self, x: Tensor) -> DivergedError:
+        """The error of a draw that ended in no numbers; names a concept that gives none of x."""
+        for job in self.mixture.jobs:
+            for name, concept in job.composed.concepts.items():
+                for sigma in (*self.sigmas, *READ_SIGMAS):
+                    log_q = concept.log_posterior(x, x.new_full((len(x),), sigma))
+                    refuse_nan(log_q, name, sigma=sigma)
+        hint = "lower --strength or the weights in the formula; ebm verify checks the files"
+        return DivergedError("drawing ended in numbers that are not finite", hint=hint)
 
     def _start(self, noise: SeededNoise) -> Tensor:
         """States at the highest level: samples of the Gaussian base, or a picture with noise."""

@@ -170,24 +170,39 @@ def _drawn(jobs: Sequence[Job], networks: Networks, *, progress: Progress | None
                 trace=work.trace.rows() if request.keep_frames else [],
                 diagnostics=work.trace.summary(),
                 branches=job.branching.texts(job.seeds) if job.branching else [],
-                notes=job.notes + _rejected(own, job),
+                notes=job.notes + _unreached(own, job),
             )
         )
     return found
 
 
-def _rejected(best: Batch, job: Job) -> list[str]:
-    """What rejection could not draw, and why: nothing, or one line."""
+def _unreached(best: Batch, job: Job) -> list[str]:
+    """What could not be drawn, how probable it is, and the picture that comes closest.
+
+    One line where rejection left a picture without, or where no picture at all passes; else none.
+    """
     request, formula, composed = job.request, job.formula, job.composed
-    n_poor = int((~best.kept).sum())
-    if formula is None or request.sampler != "rejection" or not n_poor:
+    poor = ~best.kept
+    n_poor = int(poor.sum())
+    rejecting = request.sampler == "rejection"
+    edited = request.start_image is not None  # may have been asked for too little noise
+    if formula is None or edited or n_poor < (1 if rejecting else request.n):
         return []
     log_priors = {name: c.log_prior.tolist() for name, c in composed.concepts.items()}
     chance = math.exp(formula.log_prior(log_priors))
-    n_draws = request.n_chains * request.attempts
-    largest = float(best.probability[~best.kept].max())
+    closest = int(best.probability.where(poor, best.probability.new_tensor(-1)).argmax())
+    reached = (
+        f"seed {job.seeds[closest]} comes closest, P(f | x) = {best.probability[closest]:.2g}; by "
+        f"chance P(f) is {chance:.2g}"
+    )
+    if rejecting:
+        n_draws = request.n_chains * request.attempts
+        return [
+            f"{n_poor} of {request.n} pictures: none of {n_draws} draws of the base was accepted; "
+            f"{reached}, so --chains or --attempts would have to grow, or --sampler auto leads "
+            "chains there"
+        ]
     return [
-        f"{n_poor} of {request.n} pictures: none of {n_draws} draws of the base was accepted, the "
-        f"most probable is kept, P(f | x) = {largest:.2g} at most; P(f) is {chance:.2g} by chance, "
-        "so --chains or --attempts would have to grow, or --sampler auto leads chains there"
+        f"no picture reaches the formula: {reached}; what hardly any picture shows that the "
+        "concepts have learned from is out of reach of every sampler"
     ]

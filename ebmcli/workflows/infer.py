@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ebmcli.core.concepts import refuse_nan
 from ebmcli.core.factors import Factor, Label
 from ebmcli.core.images import to_intensity
 from ebmcli.core.inference import Estimate, fuse, log_posterior_at, map_estimate
@@ -269,6 +270,8 @@ def _readings(
             .cpu()
             for name, concept in concepts.items()
         }
+    for name, table in tables.items():
+        refuse_nan(table, name)
     for i, item in enumerate(batch):
         rows = {name: table[i] for name, table in tables.items()}
         estimates = {

@@ -139,6 +139,15 @@ class Mixture:
         self._settled = [(job, len(own)) for job, own in runs]
         return torch.tensor([self._of_seed[seed].accept for seed in seeds])
 
+    def targets(self, seeds: Sequence[int]) -> list[str]:
+        """A name for the energy of each picture settled on: its formula's and branch's."""
+        names = []
+        for seed in seeds:
+            job = self._of_seed[seed]
+            branch = job.branching.texts([seed])[0] if job.branching else ""
+            names.append(f"{id(job)} {branch}")
+        return names
+
     @property
     def branched(self) -> bool:
         """Does any of the pictures settled on have a branch?"""

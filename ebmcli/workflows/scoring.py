@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ebmcli.core.concepts import refuse_nan
 from ebmcli.core.expression import And, Expression, concept_names, literals, map_literals
 from ebmcli.core.factors import Factor
 from ebmcli.core.fields import floor_of
@@ -271,6 +272,7 @@ def map_values(concept: Concept, images: Tensor, *, device: torch.device) -> Ten
         n_groups = concept.factor.n_groups
         log_q = log_posterior_at(concept, x, SIGMAS, seed=NOISE_SEED, n_groups=n_groups)
         log_q = log_q.float().cpu()
+        refuse_nan(log_q, concept.factor.name)
         for single in log_q:
             if concept.factor.kind == "objects":
                 values.append(rows_of(found_objects(single, concept.factor), concept.factor))

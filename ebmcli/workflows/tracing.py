@@ -1,7 +1,7 @@
 """What chains tell on their way: energy, log P, acceptance, R-hat and particles per noise level."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ class _Note:
     """One batch at one noise level."""
 
     energy: Tensor  # (B,), or the weighted means (P,)
+    targets: list[str]  # what every chain is drawn from, B
     log_p: Tensor | None
     moves: Moves | None
     weights: "_Weights | None"
@@ -44,8 +45,14 @@ class Trace:
         self.log_probability = log_probability
         self._notes: dict[float, list[_Note]] = {}  # by noise level
 
-    def note(self, state: Level) -> None:
-        """Remember what one batch tells at one level."""
+    def note(self, state: Level, targets: Sequence[str]) -> None:
+        """Remember what one batch tells at one level.
+
+        Args:
+            state: Of B chains.
+            targets: A name for the energy that each of them follows, B: chains of different ones
+                are not meant to agree.
+        """
         energy, weights = state.energy, None
         if isinstance(state, ParticleState):
             share = state.log_weights.softmax(1)
@@ -54,15 +61,19 @@ class Trace:
                 effective=state.effective, resampled=state.resampled, log_z=state.log_z
             )
         log_p = self.log_probability(state.denoised) if self.log_probability else None
-        note = _Note(energy=energy, log_p=log_p, moves=state.moves, weights=weights)
+        note = _Note(
+            energy=energy, targets=list(targets), log_p=log_p, moves=state.moves, weights=weights
+        )
         self._notes.setdefault(state.sigma, []).append(note)
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per noise level, means over all pictures; numbers that are none are left out.
 
-        ``sigma``, ``energy``, ``log_p``; where chains move: ``r_hat`` and ``ess`` of the energies
-        of all chains; where moves can be refused: ``acceptance`` and ``step``; with particles:
-        ``particles`` (effective), ``resampled`` (share of pictures), ``log_z``.
+        ``sigma``, ``energy``, ``log_p``; where chains move by themselves: ``r_hat`` of the
+        energies, the largest of any energy that several chains follow, and ``ess``, added up;
+        where moves can be refused: ``acceptance`` and ``step``; with particles: ``particles``
+        (effective), ``resampled`` (share of pictures), ``log_z``. Particles have neither R-hat
+        nor ESS of chains: they descend from each other and have weights.
         """
         return [
             {key: value for key, value in row.items() if math.isfinite(value)}
@@ -94,9 +105,11 @@ def _row(sigma: float, notes: list[_Note]) -> dict[str, float]:
     log_p = [n.log_p for n in notes if n.log_p is not None]
     if log_p:
         row["log_p"] = float(torch.cat(log_p).mean())
-    moves = [n.moves for n in notes if n.moves is not None]
-    if moves:
-        row |= _moves(moves)
+    moving = [note for note in notes if note.moves is not None]
+    if moving:
+        row |= _moves([note.moves for note in moving if note.moves is not None])
+    if moving and not any(note.weights for note in notes):
+        row |= _mixing(moving)
     weights = [n.weights for n in notes if n.weights is not None]
     if weights:
         row["particles"] = float(torch.cat([w.effective for w in weights]).mean())
@@ -106,7 +119,7 @@ def _row(sigma: float, notes: list[_Note]) -> dict[str, float]:
 
 
 def _moves(moves: list[Moves]) -> dict[str, float]:
-    """Acceptance and step, R-hat and ESS of the energies; chains of all pictures together."""
+    """Acceptance and step, means over chains."""
     row = {}
     acceptance = [m.acceptance for m in moves if m.acceptance is not None]
     step = [m.step for m in moves if m.step is not None]
@@ -114,9 +127,21 @@ def _moves(moves: list[Moves]) -> dict[str, float]:
         row["acceptance"] = float(torch.cat(acceptance).mean())
     if step:
         row["step"] = float(torch.cat(step).mean())
-    draws = torch.cat([m.energies for m in moves], dim=1).T.cpu()
-    if draws.shape[1] >= MIN_DRAWS:
-        row["ess"] = effective_sample_size(draws)
-        if len(draws) > 1:
-            row["r_hat"] = r_hat(draws)
+    return row
+
+
+def _mixing(notes: list[_Note]) -> dict[str, float]:
+    """R-hat and ESS of the energies, among chains that follow the same one."""
+    draws = torch.cat([n.moves.energies for n in notes if n.moves is not None], dim=1).T.cpu()
+    if draws.shape[1] < MIN_DRAWS:
+        return {}
+    chains: dict[str, list[int]] = {}
+    for index, target in enumerate(target for note in notes for target in note.targets):
+        chains.setdefault(target, []).append(index)
+    groups = [draws[rows] for rows in chains.values()]
+    sizes = [effective_sample_size(group) for group in groups]
+    gaps = [r_hat(group) for group in groups if len(group) > 1]
+    row = {"ess": sum(size for size in sizes if math.isfinite(size)) or math.nan}
+    if gaps:
+        row["r_hat"] = max(gaps, key=lambda gap: -math.inf if math.isnan(gap) else gap)
     return row

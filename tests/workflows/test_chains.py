@@ -98,7 +98,8 @@ def test_a_trace_tells_what_its_sampler_has(registry: Registry, sampler: str) ->
         "smc": {"acceptance", "step", "particles", "resampled", "log_z"},
         "rejection": set(),
     }[sampler]
-    assert set(first) == {"sigma", "energy", "log_p", "ess", "r_hat"} | extra
+    mixing = set() if sampler == "smc" else {"ess", "r_hat"}
+    assert set(first) == {"sigma", "energy", "log_p"} | mixing | extra
     assert set(drawn.trace[-1]) == {"sigma", "energy", "log_p"}  # below 0.3 nothing moves
     if "acceptance" in extra:
         assert 0 <= drawn.diagnostics["acceptance"] <= 1
@@ -159,7 +160,7 @@ def test_rejection_draws_again_what_no_draw_satisfied_and_says_so(
     assert drawn.first_accepted == pytest.approx(1 / 3)
     (note,) = drawn.notes
     assert note.startswith("1 of 3 pictures: none of 6 draws of the base was accepted")
-    assert "P(f | x) = 0.3 at most" in note
+    assert "seed 3 comes closest, P(f | x) = 0.3; by chance P(f) is 0.1" in note
     assert "--sampler auto" in note
 
 
@@ -170,6 +171,26 @@ def test_rejection_that_reaches_every_picture_says_nothing(
     drawn = draw_pictures(ask("rejection", attempts=2), registry)
     assert drawn.attempts == [1, 1]
     assert drawn.notes == []
+
+
+@pytest.mark.parametrize("sampler", ["auto", "langevin", "mala"])
+def test_a_formula_that_no_picture_reaches_is_said_to_be_out_of_reach(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, sampler: str
+) -> None:
+    given = Probabilities(monkeypatch, [0.1, 0.02, 0.03], [0.01, 0.2, 0.04])
+    drawn = draw_pictures(ask(sampler, n=3, attempts=2, chains=None), registry)
+    assert given.rows == []
+    assert drawn.kept == [False] * 3
+    (note,) = drawn.notes
+    assert note.startswith("no picture reaches the formula: seed 3 comes closest, P(f | x) = 0.2;")
+    assert "by chance P(f) is 0.1" in note
+
+
+def test_a_formula_that_some_pictures_reach_is_not(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Probabilities(monkeypatch, [0.9, 0.02, 0.03])
+    assert draw_pictures(ask("auto", n=3, attempts=1), registry).notes == []
 
 
 def test_rejection_is_bayes_rule_unless_a_strength_is_asked_for() -> None:

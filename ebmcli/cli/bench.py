@@ -70,7 +70,7 @@ def logic(
 
     Example: ebm bench logic --rows and-2,not --rules exact,paper --quick -o bench
     """
-    from ebmcli.cli.console import note_resumption, print_json, progress
+    from ebmcli.cli.console import message, note_resumption, print_json, progress
     from ebmcli.evaluation.formulas import ROWS
     from ebmcli.registry import find_registry, read_registry
     from ebmcli.workflows.bench_logic import FILES, bench_logic
@@ -92,8 +92,9 @@ def logic(
     note_resumption(resume, out / FILES[0])
     with progress("lines") as report:
         document = bench_logic(
-            request, known, draw=partial(draw_together, registry=known), report=report
-        )
+            request, known, draw=partial(draw_together, registry=known), report=report,
+            announce=message,
+        )  # fmt: skip
     if as_json:
         print_json(document)
     else:

@@ -18,7 +18,14 @@ from ebmcli.evaluation.judge import Judge
 from ebmcli.registry import Registry
 from ebmcli.workflows.bench_compare import line_of
 from ebmcli.workflows.bench_page import logic_page
-from ebmcli.workflows.bench_plan import BenchRequest, Group, Line, plan_groups, plan_lines
+from ebmcli.workflows.bench_plan import (
+    BenchRequest,
+    Group,
+    Line,
+    plan_groups,
+    plan_lines,
+    quick_overrun,
+)
 from ebmcli.workflows.bench_row import Bench, Draw, Row, Sample, same_plan
 from ebmcli.workflows.bench_sheet import logic_sheet, shown_groups, shown_lines
 from ebmcli.workflows.calibrate import fresh_data_hint
@@ -83,7 +90,12 @@ class _Work:
 
 
 def bench_logic(
-    request: BenchRequest, registry: Registry, *, draw: Draw, report: Report
+    request: BenchRequest,
+    registry: Registry,
+    *,
+    draw: Draw,
+    report: Report,
+    announce: Callable[[str], None] = lambda _: None,
 ) -> Document:
     """Measure all lines; return the document that is also written to the folder.
 
@@ -92,6 +104,7 @@ def bench_logic(
         registry: Concepts and judges.
         draw: Draws the pictures of several requests, as ``generate.draw_together`` does.
         report: Told how many lines are done, of how many, and what is going on.
+        announce: Told if ``quick`` will not be.
 
     Raises:
         UsageError: No such space, no judge, no formulas over its concepts, or pictures to compare
@@ -102,6 +115,12 @@ def bench_logic(
     work = _planned(request, registry, draw, report)
     path = request.folder / FILES[0]
     document = _opened(work)
+    minutes = quick_overrun(work.lines, n=work.n, n_seeds=len(request.all_seeds))
+    if request.quick and minutes is not None:
+        announce(
+            f"note: {len(work.lines)} lines of {work.n} pictures per seed may take "
+            f"{minutes:.0f} minutes; fewer --rows or --rules take less"
+        )
     try:
         with nothing_left_by_failure(path):
             for done, line in enumerate(work.lines):

@@ -1,7 +1,7 @@
 """``logic.md``: the benchmark of logic as a page, from its document alone."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from ebmcli.evaluation.formulas import LEAST_PRIOR, MOST_PRIOR, NESTED, OR_ROWS, ROWS
@@ -107,11 +107,17 @@ def _matrix(document: Document) -> str:
     """Right pictures by kind of formula and rule."""
     rules = rules_of(document)
     lines = ["## Right pictures by rule, one attempt each", ""]
+    if any(_off(row) for row in document["rows"]):
+        lines += [
+            "An `or` is right where its alternatives have their shares, too: *gap*, in points, is "
+            "how far the worst of them is from its own.",
+            "",
+        ]
     lines += [f"| formulas | {' | '.join(rules)} | ceiling |"]
     lines += ["| --- |" + " ---: |" * (len(rules) + 1)]
     for row in measured_rows(document, ROWS):
         found = rows_of(document, row)
-        cells = [_right(found[rule]) if rule in found else "" for rule in rules]
+        cells = [_right(found[rule]) + _off(found[rule]) if rule in found else "" for rule in rules]
         top = max((one["ceiling"] or 0 for one in found.values()), default=0)
         lines.append(f"| `{row}` | {' | '.join(cells)} | {f'{100 * top:.1f} %' if top else ''} |")
     return "\n".join([*lines, "", *_leads(document)])
@@ -197,24 +203,46 @@ def _metropolis(document: Document) -> str:
     kinds = [row for row in NESTED if any(row in found for found in table.values())]
     lines = [
         title,
-        f"Nested formulas, rule {OURS}, one attempt: steps that are accepted or rejected, against "
-        f"`{PLAIN}`, which accepts all, at the same number of steps per noise level. *Gain*: on "
-        "all these formulas together.",
+        f"Nested formulas, rule {OURS}, one attempt: moves that are accepted or rejected, against "
+        f"`{PLAIN}`, which accepts all; gains are on all these formulas together. *Equal moves*: "
+        "at the same number of moves per noise level, those of a test not counting the warm-up in "
+        "which its step adapts. *Equal calls*: against the longest of these `langevin` lines that "
+        "takes no more energy calls, warm-up and all.",
         "",
-        f"| sampler | steps | {' | '.join(kinds)} | gain | energy calls | s/picture |",
-        "| --- | ---: |" + " ---: |" * (len(kinds) + 3),
+        f"| sampler | moves | {' | '.join(kinds)} | gain, equal moves | gain, equal calls "
+        "| energy calls | s/picture |",
+        "| --- | ---: |" + " ---: |" * (len(kinds) + 4),
     ]
     for (sampler, steps), found in table.items():
-        gain = None
-        if sampler != PLAIN:
-            gain = lead(found.values(), table.get((PLAIN, steps), {}).values())
-        n = sum(row["n"] for row in found.values())
-        calls = sum(row["energy_calls"] * row["n"] for row in found.values()) / n
-        seconds = sum(row["seconds_per_picture"] * row["n"] for row in found.values()) / n
+        seconds = _per_picture(found.values(), "seconds_per_picture")
         cells = [percent(found[kind]["accuracy"]) if kind in found else "" for kind in kinds]
-        cells += [_points(gain.mean, gain.error) if gain else ""]
+        cells += _gains(table, sampler, steps)
+        calls = _per_picture(found.values(), "energy_calls")
         lines.append(f"| {sampler} | {steps} | {' | '.join(cells)} | {calls:.0f} | {seconds:.2f} |")
     return "\n".join([*lines, ""])
+
+
+def _gains(table: dict[tuple[str, int], dict[str, Row]], sampler: str, steps: int) -> list[str]:
+    """What a Metropolis test gains at equal moves and at equal calls; nothing for PLAIN itself."""
+    if sampler == PLAIN:
+        return ["", ""]
+    own = table[sampler, steps].values()
+    calls = {
+        n: _per_picture(found.values(), "energy_calls")
+        for (name, n), found in table.items()
+        if name == PLAIN
+    }
+    limit = _per_picture(own, "energy_calls")
+    affordable = [n for n, count in calls.items() if count <= limit]
+    equal = max(affordable, key=lambda n: calls[n], default=None)
+    gains = [lead(own, table.get((PLAIN, n or 0), {}).values()) for n in (steps, equal)]
+    cells = [_points(gain.mean, gain.error) if gain else "" for gain in gains]
+    return [cells[0], f"{cells[1]} (of {equal})" if cells[1] else ""]
+
+
+def _per_picture(rows: Collection[Row], key: str) -> float:
+    """The mean over all pictures of some rows."""
+    return float(sum(row[key] * row["n"] for row in rows) / sum(row["n"] for row in rows))
 
 
 def _pictures() -> str:
@@ -264,6 +292,12 @@ def _right(row: Row) -> str:
         return "all refused"
     note = f" ({100 * refused:.0f} % refused)" if refused else ""
     return percent(row["accuracy"]) + note
+
+
+def _off(row: Row) -> str:
+    """How far the alternatives of an "or" are from their shares: its other half of being right."""
+    gap = (row.get("branches") or {}).get("largest_gap")
+    return "" if gap is None else f", gap {100 * gap:.0f}"
 
 
 def _points(mean: float | None, error: float | None) -> str:

@@ -37,6 +37,7 @@ MAX_OR_FORMULAS, PER_OR_FORMULA = 4, 50  # of all seeds together: shares of bran
 # slow day: 3.6 s for one of four pictures of a line, which is 195 energy calls.
 QUICK_ROWS = ("and-2", "or-values", "not", "implies", "nested-3")  # one of each kind
 QUICK_SECONDS = 600 * 2 / 3
+QUICK_LIMIT = 660  # by this estimate, of its own rows; they took 535 s there, as some are refused
 SECONDS_PER_CALL = 0.0185
 LEVELS, CORRECTED = 32, 22  # noise levels, and those of them that are corrected
 REPEATS = 1.5  # attempts that a picture takes on average where several are allowed
@@ -181,6 +182,15 @@ def quick_pictures(lines: list[Line], *, n_seeds: int) -> int:
     """Pictures per line and seed that fit QUICK_SECONDS, at least 2."""
     seconds = sum(picture_seconds(line) for line in lines)
     return max(2, min(N_PICTURES, int(QUICK_SECONDS / (seconds * n_seeds))))
+
+
+def quick_overrun(lines: list[Line], *, n: int, n_seeds: int) -> float | None:
+    """Estimated minutes of lines that ten cannot be enough for, as with more rows; else None.
+
+    Lines whose rule refuses their formulas count in full, so that it is an upper bound.
+    """
+    seconds = n * n_seeds * sum(picture_seconds(line) for line in lines)
+    return seconds / 60 if seconds > QUICK_LIMIT else None
 
 
 def picture_seconds(line: Line) -> float:

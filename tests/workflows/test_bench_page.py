@@ -153,6 +153,7 @@ def test_the_page_shows_the_share_of_branches_and_what_was_left_out() -> None:
     found["left_out"] = {"or-values": "needs a concept with more values than yes and no"}
     page = logic_page(found)
     assert "| 12.5 ± 5.0 points |" in page
+    assert "| `or-concepts` | 100.0 ± 1.0 %, gap 12 | 99.5 % |" in page
     assert "| at most 10 points | 12.5 ± 5.0 points | missed |" in page
     assert "Left out: `or-values` needs a concept with more values than yes and no." in page
 
@@ -161,24 +162,28 @@ def test_a_document_without_lines_says_so() -> None:
     assert "Nothing is measured yet." in logic_page(document())
 
 
-def test_the_gain_of_a_metropolis_test_is_taken_at_equal_steps() -> None:
+def test_the_gain_of_a_metropolis_test_is_taken_at_equal_moves_and_at_equal_calls() -> None:
     def tested(sampler: str, steps: int, right: list[int | None], calls: float) -> dict[str, Any]:
         more = {"sampler": sampler, "corrector_steps": steps, "energy_calls": calls}
         return line("nested-3", "exact", right, part="metropolis", **more)
 
     found = document(
-        tested("mala", 10, [10, 10, 9, 9], 290),
+        tested("mala", 10, [10, 10, 9, 9], 400),
         tested("langevin", 10, [8, 8, 9, 9], 283),
         tested("langevin", 5, [5, 5, 5, 5], 173),
-        tested("mala", 5, [6, 6, 6, 6], 175),
+        tested("mala", 5, [6, 6, 6, 6], 327),
+        tested("hmc", 5, [7, 7, 7, 7], 100),
     )
     assert list(metropolis_rows(found)) == [
-        ("langevin", 5), ("mala", 5), ("mala", 10), ("langevin", 10),
+        ("langevin", 5), ("mala", 5), ("hmc", 5), ("mala", 10), ("langevin", 10),
     ]  # fmt: skip
     page = logic_page(found)
-    assert "| mala | 10 | 95.0 ± 1.0 % | 10.0 ± 10.0 points | 290 | 1.25 |" in page
-    assert "| mala | 5 | 60.0 ± 1.0 % | 10.0 ± 5.1 points | 175 | 1.25 |" in page
-    assert "| langevin | 5 | 50.0 ± 1.0 % |  | 173 | 1.25 |" in page
+    ten = "10.0 ± 10.0 points"
+    assert f"| mala | 10 | 95.0 ± 1.0 % | {ten} | {ten} (of 10) | 400 | 1.25 |" in page
+    loss = "-25.0 ± 7.0 points (of 10)"
+    assert f"| mala | 5 | 60.0 ± 1.0 % | 10.0 ± 5.1 points | {loss} | 327 | 1.25 |" in page
+    assert "| hmc | 5 | 70.0 ± 1.0 % | 20.0 ± 6.5 points |  | 100 | 1.25 |" in page
+    assert "| langevin | 5 | 50.0 ± 1.0 % |  |  | 173 | 1.25 |" in page
 
 
 def test_a_terminal_gets_plain_letters() -> None:

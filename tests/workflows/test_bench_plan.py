@@ -10,12 +10,14 @@ from ebmcli.errors import ConfigError, UnknownNameError, UsageError
 from ebmcli.evaluation.formulas import NESTED, ROWS
 from ebmcli.workflows import bench_plan
 from ebmcli.workflows.bench_plan import (
+    QUICK_ROWS,
     QUICK_SECONDS,
     BenchRequest,
     Line,
     picture_seconds,
     plan_groups,
     plan_lines,
+    quick_overrun,
     quick_pictures,
     sampling_of,
     strength_of,
@@ -80,16 +82,19 @@ def test_rows_that_the_concepts_cannot_fill_are_left_out() -> None:
         plan_lines(ask(rows=("or-values",)), {"a": TALL, "b": TALL})
 
 
-def test_a_quick_benchmark_keeps_to_its_time_whatever_is_asked() -> None:
+def test_a_quick_benchmark_keeps_to_its_time_or_says_that_it_cannot() -> None:
+    own = plan_lines(ask(quick=True, rows=QUICK_ROWS), FACTORS)
     everything = plan_lines(ask(quick=True), FACTORS)
-    many = everything * 4  # as with more rules
-    for lines in (everything, many):
-        n = quick_pictures(lines, n_seeds=2)
-        total = n * 2 * sum(picture_seconds(line) for line in lines)
-        assert n >= 2
-        assert total <= QUICK_SECONDS or n == 2
     few = plan_lines(ask(quick=True, rows=("and-2",)), FACTORS)
-    assert quick_pictures(few, n_seeds=2) > quick_pictures(everything, n_seeds=2)
+    n = [quick_pictures(lines, n_seeds=2) for lines in (few, own, everything)]
+    assert n == sorted(n, reverse=True)
+    assert n[0] > n[1] >= n[2] == 2
+    assert n[0] * 2 * sum(map(picture_seconds, few)) <= QUICK_SECONDS
+    assert quick_overrun(few, n=n[0], n_seeds=2) is None
+    assert quick_overrun(own, n=n[1], n_seeds=2) is None
+    minutes = 2 * 2 * sum(map(picture_seconds, everything)) / 60
+    assert minutes > 11
+    assert quick_overrun(everything, n=2, n_seeds=2) == pytest.approx(minutes)
 
 
 def test_the_estimate_is_the_time_that_was_measured() -> None:

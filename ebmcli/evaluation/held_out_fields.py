@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Generator, Tensor
 
-from ebmcli.core.concepts import TrainedConcept
+from ebmcli.core.concepts import TrainedConcept, refuse_nan
 from ebmcli.core.factors import Factor, Things
 from ebmcli.core.fields import thing_of_row
 from ebmcli.core.found import found_objects, n_matched
 from ebmcli.core.images import TrainingImages
 from ebmcli.core.objective import add_noise, cross_entropy
 from ebmcli.core.targets import cell_weights
-from ebmcli.evaluation.held_out import POSTERIOR_SIGMAS, batches
+from ebmcli.evaluation.held_out import POSTERIOR_SIGMAS, Read, batches
 from ebmcli.evaluation.metrics import calibration_error
 
 
@@ -73,6 +73,40 @@ def _quality_at(concept: TrainedConcept, images: TrainingImages, sigma: float) -
         log_loss=float(torch.cat(losses).mean()),
         ece=calibration_error(torch.cat(occupied), torch.cat(truly)),
     )
+
+
+def read_fullest(
+    concept: TrainedConcept, images: TrainingImages, sigma: float, *, seed: int = 0
+) -> Read:
+    """The posterior of one cell of every image: the one that most probably holds an object.
+
+    What can be there is nothing, or an object of one look; which cell it is depends on the image
+    alone, so that a calibrated field is calibrated in it.
+
+    Args:
+        concept: Of a list of objects.
+        images: With its labels.
+        sigma: Noise level.
+        seed: Draws the noise.
+
+    Raises:
+        DivergedError: The posterior is not a number.
+    """
+    generator, factor = Generator().manual_seed(seed), concept.factor
+    parts: list[Tensor] = []
+    targets: list[Tensor] = []
+    for index in batches(len(images)):
+        x0, labels = images.take(index)
+        levels = torch.full((len(x0),), sigma, device=x0.device)
+        with torch.no_grad():
+            log_q = concept.log_posterior(add_noise(x0, levels, generator=generator), levels)
+        refuse_nan(log_q, factor.name, sigma=sigma)
+        fullest = _empty(log_q, factor).argmin(1)
+        for values, found in ((log_q, parts), (cell_weights(factor, labels), targets)):
+            cells = values.reshape(len(x0), factor.n_groups, -1)
+            found.append(cells[torch.arange(len(x0)), fullest].float().cpu())
+    target = torch.cat(targets)
+    return Read(log_posterior=torch.cat(parts), target=target, labels=target.argmax(1))
 
 
 def _empty(cells: Tensor, factor: Factor) -> Tensor:

@@ -123,6 +123,7 @@ def check_unseen(record: Record, info: DatasetInfo) -> None:
             data (recognised by their digest, or the seed they were rendered with).
     """
     assert record.factor is not None
+    check_one_value(record)
     check_readable(record, info)
     if info.n_images < MIN_IMAGES:
         problem = f"{info.n_images} images are too few, {MIN_IMAGES} at least"
@@ -140,7 +141,6 @@ def check_readable(record: Record, info: DatasetInfo) -> None:
     """
     factor = record.factor
     assert factor is not None
-    check_one_value(record)
     if info.space != record.space:
         problem = f"{record.name} is a concept of {record.space}, {info.path} is of {info.space}"
         raise UsageError(problem, hint=fresh_data_hint(record.space))

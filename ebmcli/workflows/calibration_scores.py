@@ -23,6 +23,7 @@ from ebmcli.core.objective import cross_entropy
 from ebmcli.datasets.hdf5 import DatasetInfo
 from ebmcli.evaluation.calibration import evidence_for
 from ebmcli.evaluation.held_out import Read, quality, read_posterior
+from ebmcli.evaluation.held_out_fields import read_fullest
 from ebmcli.evaluation.metrics import Reliability, average, reliability
 from ebmcli.pictures import write_png
 from ebmcli.registry import Record, Registry
@@ -70,9 +71,10 @@ class CalibrationScorer:
         concept = load_concept(self.registry, case.template, device=self.device)
         images, per_seed = self._images(concept)
         levels: list[Level] = []
+        reading = read_fullest if concept.factor.kind == "objects" else read_posterior
         for sigma in SIGMAS:
             report(f"{case.template} at noise level {sigma:g}")
-            read = read_posterior(concept, images, sigma, seed=self.seeds[0])
+            read = reading(concept, images, sigma, seed=self.seeds[0])
             levels.append((sigma, read, reliability(read.confidence, read.hit)))
         charts = self._charts(record, concept, levels)
         return {
@@ -101,14 +103,18 @@ class CalibrationScorer:
     ) -> dict[str, Any]:
         """One noise level; the ECE is of all pictures together, since parts would inflate it."""
         sigma, read, bins = level
-        found = quality(concept.factor, read, sigma)
+        if concept.factor.kind == "objects":
+            accuracy, mean_error = float((read.hit > 0.5).float().mean()), None
+        else:
+            found = quality(concept.factor, read, sigma)
+            accuracy, mean_error = found.accuracy, found.mean_error
         losses = cross_entropy(read.log_posterior, read.target)
         asked = sigma <= AIM_UP_TO
         return {
             "sigma": sigma,
             "temperature": temperature_at(record.temperatures, sigma),
-            "accuracy": found.accuracy,
-            "mean_error": found.mean_error,
+            "accuracy": accuracy,
+            "mean_error": mean_error,
             "log_loss": plain(average(list(losses.split(per_seed)))),  # type: ignore[no-untyped-call]  # torch
             "ece": bins.error,
             "ece_by_chance": bins.error_by_chance,
@@ -128,10 +134,11 @@ class CalibrationScorer:
         n = len(levels[0][1].target)
         state = "calibrated" if record.temperatures else "as trained"
         subject = f"{record.name} ({record.space}), {state}, {n} pictures"
-        drawn = (
-            reliability_chart(f"Is it right as often as it says? {subject}", _reliable(levels)),
-            evidence_chart(f"Evidence: {subject}", concept, levels),
-        )
+        drawn = [
+            reliability_chart(f"Is it right as often as it says? {subject}", _reliable(levels))
+        ]
+        if concept.factor.kind != "objects":  # a cell's prior is that of nothing, nearly always
+            drawn.append(evidence_chart(f"Evidence: {subject}", concept, levels))
         text = {
             "ebm:concept": record.name,
             "ebm:data": self.info.digest,
@@ -139,9 +146,9 @@ class CalibrationScorer:
             "ebm:version": ebmcli.__version__,
         }
         files = chart_files(self.folder, record.name)
-        for path, chart in zip(files, drawn, strict=True):
+        for path, chart in zip(files, drawn, strict=False):
             write_png(path, chart, text, overwrite=True)  # the command looked before it measured
-        return files
+        return files[: len(drawn)]
 
 
 def seen(record: Record, info: DatasetInfo) -> str | None:

@@ -11,12 +11,11 @@ from functools import partial
 from typing import Any
 
 from ebmcli.core.expression import KEYWORDS, NAME
-from ebmcli.core.factors import Factor
 from ebmcli.datasets.hdf5 import read_info
 from ebmcli.datasets.recipes import RECIPES
 from ebmcli.errors import InterruptedRun, UnknownNameError, UsageError, nearest
 from ebmcli.registry import Registry
-from ebmcli.workflows.calibrate import check_one_value, check_readable, fresh_data_hint
+from ebmcli.workflows.calibrate import check_readable, fresh_data_hint
 from ebmcli.workflows.calibration_scores import CalibrationScorer, chart_files
 from ebmcli.workflows.device import resolve_device
 from ebmcli.workflows.formulas import formula_of, space_of
@@ -134,8 +133,6 @@ def _calibration_cases(request: EvalRequest, registry: Registry) -> list[Case]:
     """One row for each concept that was named, or for all of the spaces in question."""
     if request.calibrated:
         records = [registry.get("concept", name) for name in request.calibrated]
-        for record in records:
-            check_one_value(record)
         other = [r.name for r in records if request.space not in (None, r.space)]
         if other:
             hint = "leave --space out, or name concepts of that space"
@@ -147,7 +144,7 @@ def _calibration_cases(request: EvalRequest, registry: Registry) -> list[Case]:
     if not spaces:
         hint = "give labelled pictures of a space: --data FILE"
         raise UsageError(f"no space in {registry.path} can be rendered", hint=hint)
-    return [c for s in spaces for c in suite_cases(CALIBRATION, s, _calibrated(registry, s))]
+    return [c for s in spaces for c in suite_cases(CALIBRATION, s, registry.factors(s))]
 
 
 def _check_sampling(request: EvalRequest) -> None:
@@ -160,11 +157,6 @@ def _check_sampling(request: EvalRequest) -> None:
             option, words = f"--{name.replace('_', '-')}", " and ".join(request.targets)
             hint = f"leave {option} out, or add what draws pictures, such as single"
             raise UsageError(f"{words} draws no pictures: {option} has no effect", hint=hint)
-
-
-def _calibrated(registry: Registry, space: str) -> dict[str, Factor]:
-    """The concepts with one value per picture: a field of cells has no single confidence."""
-    return {n: f for n, f in registry.factors(space).items() if f.kind != "objects"}
 
 
 def _check_calibration(request: EvalRequest, registry: Registry, cases: list[Case]) -> None:

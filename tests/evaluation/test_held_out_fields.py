@@ -5,7 +5,7 @@ import torch
 from several import OBJECT, several
 
 from ebmcli.core.targets import cell_weights, field_weights, label_prior
-from ebmcli.evaluation.held_out_fields import field_quality, labelled
+from ebmcli.evaluation.held_out_fields import field_quality, labelled, read_fullest
 
 
 class Told:
@@ -71,3 +71,27 @@ def test_labels_become_one_outcome_per_cell() -> None:
     prior = label_prior(OBJECT, images.labels).exp().view(OBJECT.n_groups, -1)
     n_seen = weights.sum((0, 1)) + 1
     torch.testing.assert_close(prior[7], n_seen / n_seen.sum())
+
+
+def test_of_every_image_the_cell_that_most_probably_holds_an_object_is_read() -> None:
+    """All objects are known with probability 0.6, but for their look; one more cell has 0.5."""
+    images, n = several(20), 20
+    assert images.labels is not None
+    truth = field_weights(OBJECT, images.labels).view(n, OBJECT.n_groups, OBJECT.n_outcomes)
+    shown = truth[:, :, 1:].sum(2) > 0
+    said = torch.zeros_like(truth)
+    said[:, :, 0] = 1
+    said[shown] = 0.3 * truth[shown]
+    said[shown, 0], said[shown, -1] = 0.4, said[shown, -1] + 0.3
+    free = (~shown).float().argmax(1)
+    said[torch.arange(n), free, 0] = 0.5
+    said[torch.arange(n), free, 1] = 0.5
+    read = read_fullest(Told(said.flatten(1)), images, 0.1)
+    assert read.log_posterior.shape == read.target.shape == (n, OBJECT.n_outcomes)
+    assert (read.target[:, 0] == 0).all()  # an object is there
+    torch.testing.assert_close(read.log_posterior[:, 0].exp(), torch.full((n,), 0.4))
+    assert read.labels.tolist() == read.target.argmax(1).tolist()
+    assert (read.labels > 0).all()
+    know = read_fullest(Told(truth.flatten(1)), images, 0.1)
+    assert know.hit.tolist() == [1.0] * n
+    torch.testing.assert_close(know.confidence, torch.ones(n))

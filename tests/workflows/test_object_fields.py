@@ -35,6 +35,7 @@ from ebmcli.workflows import own_samples
 from ebmcli.workflows.add_concept import add
 from ebmcli.workflows.bench_logic import bench_logic
 from ebmcli.workflows.bench_plan import BenchRequest
+from ebmcli.workflows.calibrate import CalibrateRequest, fit
 from ebmcli.workflows.evaluate import EvalRequest, evaluate
 from ebmcli.workflows.finished import acceptance
 from ebmcli.workflows.generate import GenerateRequest, draw_pictures, draw_together
@@ -193,6 +194,27 @@ def test_a_list_of_objects_is_listed_with_its_parts_and_what_was_found(tmp_path:
     odd = {"low": {"found": 1.0}, "0.5": {"found": 0.5}}
     assert accuracy(replace(record, measured={"held_out": odd})) == 0.5
     assert accuracy(replace(record, measured={"held_out": {"low": {"found": 1.0}}})) is None
+
+
+def test_the_calibration_of_a_list_of_objects_is_measured_and_not_fitted(tmp_path: Path) -> None:
+    registry = random_registry(tmp_path / "random", [OBJECT])
+    known = read_registry(registry)
+    fresh = several_file(tmp_path / "fresh.h5", n=40, seed=5)
+    asked = EvalRequest(
+        targets=("calibration",), sampling=GenerateRequest(device="cpu"), n=20, seeds=2,
+        data=fresh, output=tmp_path / "charts",
+    )  # fmt: skip
+    document = evaluate(asked, known, draw=lambda _: [], report=lambda *_: None)
+    (row,) = document["rows"]
+    assert (row["template"], row["n"]) == ("object", 40)
+    assert row["charts"] == ["object-reliability.png"]
+    assert {path.name for path in (tmp_path / "charts").glob("*.png")} == {"object-reliability.png"}
+    for level in row["levels"]:
+        assert sum(level["bins"]["count"]) == 40
+        assert (level["temperature"], level["mean_error"]) == (1, None)
+        assert 0 <= level["accuracy"] <= 1
+    with pytest.raises(UsageError, match="object is a field of cells and has no temperatures"):
+        fit(CalibrateRequest(name="object", data=fresh), known, report=lambda *_: None)
 
 
 def test_a_judge_reads_lists_of_objects_and_scores_pictures_and_inference(

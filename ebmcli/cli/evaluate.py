@@ -221,9 +221,9 @@ def _show_calibration(rows: list[dict[str, Any]]) -> None:
     message(f"{n_met} of {len(asked)} aims are met: ECE at most {asked[0]['aim']:g} up to sigma 1")
     message(
         "ECE: 15 equal bins of the confidence in the most probable cell; on the nodes of a number "
-        "or place a cell is right by its weight in linear interpolation; of a list of objects it is "
-        "what the cell holds that most probably holds one. by chance: about the ECE that perfect "
-        "probabilities would have on so few pictures; log loss in nats"
+        "or place a cell is right by its weight in linear interpolation; of a list of objects it "
+        "is what the cell holds that most probably holds one. by chance: about the ECE that "
+        "perfect probabilities would have on so few pictures; log loss in nats"
     )
     n_small = sum(level["ece_by_chance"] > level["aim"] for level in asked)
     if n_small:

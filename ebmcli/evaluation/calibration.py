@@ -114,11 +114,15 @@ def at_temperature(read: Read, log_prior: Tensor, temperature: Tensor) -> Read:
 def evidence_for(read: Read, log_prior: Tensor, factor: Factor) -> tuple[Tensor, Tensor]:
     """The log ratio log p(c | x) / p(c) of values c that images show, and of others.
 
-    Names: of the image's own name (N,), and of all others (N (K - 1),). Numbers and places: of the
+    Yes and no: log p(yes | x) / p(yes) of images that are yes, and of those that are not. Names: of
+    the image's own name (N,), and of all others (N (K - 1),). Numbers and places: of the
     image's own value, and of the value of the next image whose value is at least two spacings
     away in some coordinate; an image without one counts on the first side only.
     """
     s = evidence_of(read, log_prior)
+    if factor.kind == "binary":
+        shown = read.labels == 1
+        return s[shown, 1], s[~shown, 1]
     if factor.names:
         own = torch.nn.functional.one_hot(read.labels.long(), factor.n_cells).bool()
         return s[own], s[~own]

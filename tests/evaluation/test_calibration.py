@@ -141,6 +141,18 @@ def test_names_have_one_value_that_is_shown_and_others_that_are_not() -> None:
     torch.testing.assert_close(yes.sum() + no.sum(), s.sum(), rtol=1e-4, atol=1e-3)
 
 
+def test_yes_is_told_from_no_by_the_evidence_for_yes() -> None:
+    """Of a posterior that knows: for yes where it is, against it where it is not."""
+    factor = Factor(name="old", kind="binary", names=("no", "yes"))
+    labels = torch.tensor([0, 1, 1, 0, 0])
+    target = torch.nn.functional.one_hot(labels, 2).float()
+    log_prior = torch.tensor([0.75, 0.25]).log()
+    read = Read(log_posterior=(0.98 * target + 0.01).log(), target=target, labels=labels)
+    yes, no = evidence_for(read, log_prior, factor)
+    torch.testing.assert_close(yes.exp(), torch.full((2,), 0.99 / 0.25))
+    torch.testing.assert_close(no.exp(), torch.full((3,), 0.01 / 0.25))
+
+
 def test_numbers_are_compared_with_those_of_other_pictures() -> None:
     """An oracle: much evidence for the own value, hardly any for one two spacings away."""
     labels = squares(WIDTH, n=40).labels

@@ -1,5 +1,6 @@
 """scripts/bundle: what comes with the package is whole, portable and named in both registries."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from script import ROOT, load_script
 
 from ebmcli.errors import DigestError, UsageError
 from ebmcli.registry import Record, read_registry
+from ebmcli.workflows.results_file import is_current
 
 script = load_script("bundle")
 
@@ -25,6 +27,26 @@ def test_what_is_bundled_is_whole_and_the_same_in_both_registries() -> None:
     if not (ROOT / script.FOLDER / "registry.yaml").is_file():
         pytest.fail("nothing is bundled: run scripts/bundle REGISTRY")
     assert script.disagreements(ROOT) == []
+
+
+@pytest.mark.parametrize("pattern", ["*-64.json", "*-32.json", "logic.json"])
+def test_figures_are_of_the_weights_that_are_bundled(pattern: str) -> None:
+    """Rows of other weights would be told of as if they were these."""
+    registry = read_registry(ROOT / "registry.yaml")
+    files = list((ROOT / "docs" / "results").glob(pattern))
+    assert files
+    for path in files:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        judges = document["judges"]
+        assert {n: registry.judges[n].sha256 for n in judges} == {
+            n: judge["sha256"] for n, judge in judges.items()
+        }, path.name
+        old = [
+            row.get("template", row.get("row"))
+            for row in document["rows"]
+            if not is_current(row["digests"], registry)
+        ]
+        assert old == [], path.name
 
 
 def test_everything_is_copied_and_both_files_name_it(filled: Path, tree: Path) -> None:

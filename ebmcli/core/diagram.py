@@ -8,6 +8,8 @@ formula has exactly one diagram: never true means FALSE, always true means TRUE.
 Source: Bryant (1986), Graph-based algorithms for Boolean function manipulation, for two rows.
 """
 
+import math
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -39,6 +41,7 @@ class Diagrams:
         self._conjunctions: dict[tuple[int, int], int] = {}
         self._negations: dict[int, int] = {FALSE: TRUE, TRUE: FALSE}
         self._n_edges = 0
+        self._began = time.monotonic()
 
     def decision(self, variable: int, children: Sequence[int]) -> int:
         """The diagram that goes to ``children[r]`` when the variable is in row r."""
@@ -48,9 +51,11 @@ class Diagrams:
         if node not in self._index:
             self._n_edges += len(children)
             if self._n_edges > MAX_EDGES:
+                seconds = time.monotonic() - self._began
                 raise UsageError(
                     f"the formula is too entangled: its decision diagram has more than "
-                    f"{MAX_EDGES:,} edges over {len(self.n_rows)} concepts",
+                    f"{MAX_EDGES:,} edges over {len(self.n_rows)} concepts after {seconds:.1f} s, "
+                    f"and may need one for each of {math.prod(self.n_rows):.1e} joint outcomes",
                     hint="split it, or write alternatives that share concepts next to each other",
                 )
             self._index[node] = len(self.nodes)

@@ -189,9 +189,13 @@ def field_table(name: str, literals: Sequence[Literal], *, factor: Factor) -> Fi
         ExpressionError: More than MAX_FIELD_LITERALS literals.
     """
     if len(literals) > MAX_FIELD_LITERALS:
-        problem = f"more than {MAX_FIELD_LITERALS} statements about {name}"
+        n = len(literals)
+        problem = (
+            f"{n} statements about {name}, at most {MAX_FIELD_LITERALS}: {n} would take "
+            f"{4 ** (n - MAX_FIELD_LITERALS)} times as long, {4**n:,} sums over the floor a picture"
+        )
         extra = literals[MAX_FIELD_LITERALS]
-        hint = "exact probabilities of more are too many; ask for fewer objects"
+        hint = "ask for fewer objects, or for fewer different things of them"
         raise ExpressionError(problem, *at(extra), hint=hint)
     asked = [dict(literal.parts) for literal in literals]
     table = FieldTable(

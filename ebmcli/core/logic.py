@@ -232,7 +232,8 @@ def event_table(name: str, expression: Expression, factor: Factor) -> Table:
         rows = split_rows(rows, point_membership(factor, value))
         if len(rows) > MAX_ROWS:
             raise UsageError(
-                f"{len(distinct)} statements about {name} have over {MAX_ROWS:,} joint outcomes",
+                f"{len(distinct)} statements about {name} have over {MAX_ROWS:,} joint outcomes "
+                f"of up to 2^{len(points)}: work and memory grow with them",
                 hint="use fewer values of this concept, or a range such as size>0.4",
             )
     return EventTable(

@@ -81,7 +81,7 @@ class Trace:
         ]
 
     def summary(self) -> dict[str, Any]:
-        """Acceptance (mean over levels), largest R-hat, fewest particles, log Z per picture."""
+        """Mean acceptance, largest R-hat, fewest particles, log Z of every picture and its spread."""
         rows = self.rows()
         found: dict[str, Any] = {}
         for key, choose in (("acceptance", _mean), ("r_hat", max), ("particles", min)):
@@ -92,6 +92,8 @@ class Trace:
             ends = [note.weights.log_z for note in notes if note.weights is not None]
             if ends:
                 found["log_z"] = torch.cat(ends).tolist()
+                if len(found["log_z"]) > 1:  # of pictures that all estimate the same number
+                    found["log_z_spread"] = float(torch.cat(ends).std())
         return found
 
 

@@ -154,6 +154,37 @@ def test_the_estimate_of_z_is_unbiased_on_a_product_of_gaussians(n_moves: int) -
     assert spread < 0.03
 
 
+def log_z_of_blobs(d: int, *, n: int = 12, k: int = 16) -> Tensor:
+    """Errors of log Z, as commands run it, of two of four blobs, P = 0.7, (n,); d numbers a state.
+
+    E = -log sum of p_j N(x; m_j, v + sigma^2) over the two is -log p(x) P(f | x), exactly.
+    """
+    generator = torch.Generator().manual_seed(0)
+    centres = 0.6 * torch.randn(4, d, generator=generator, dtype=torch.float64)[:2]
+    shares, v = double(0.4, 0.3), 0.04
+
+    def energy(x: Tensor, sigma: Tensor) -> Tensor:
+        total = (v + sigma.double().square())[:, None]
+        squares = (x.flatten(1)[:, None] - centres).square().sum(2)
+        each = shares.log() - squares / (2 * total) - d / 2 * (LOG_2PI + total.log())
+        return -torch.logsumexp(each, 1)
+
+    sigmas = [sigma for sigma in noise_levels(32).tolist() if sigma >= 0.3]
+    noise = SeededNoise(range(n), (3, 4, d // 12), chains=k)
+    start = sigmas[0] ** 2 + 0.36
+    states = last(energy, sigmas, noise, mean=0.0, variance=start, n_moves=2, adapt=True)
+    return states[-1].log_z - math.log(0.7)
+
+
+def test_log_z_as_commands_estimate_it_scatters_more_the_more_numbers_a_state_has() -> None:
+    """docs/samplers.md has these figures, and those of 3,072 numbers: 3.1 too low, spread 1.5."""
+    few, more = log_z_of_blobs(48), log_z_of_blobs(768)
+    assert abs(few.mean()) < 0.25
+    assert few.std() < 0.5
+    assert -2 < more.mean() < 0
+    assert 0.3 < more.std() < 1.5
+
+
 def test_steps_adapt_between_levels_and_pictures_do_not_meet() -> None:
     energy = noisy_gaussian(mean=0.0, variance=1.0)
     sigmas = noise_levels(8, sigma_min=0.3, sigma_max=5.0).tolist()

@@ -105,7 +105,8 @@ def test_a_trace_tells_what_its_sampler_has(registry: Registry, sampler: str) ->
         assert 0 <= drawn.diagnostics["acceptance"] <= 1
     if sampler == "smc":
         assert 1 <= drawn.diagnostics["particles"] <= 3
-        assert len(drawn.diagnostics["log_z"]) == 2
+        first, second = drawn.diagnostics["log_z"]
+        assert drawn.diagnostics["log_z_spread"] == pytest.approx(abs(first - second) / 2**0.5)
 
 
 def test_diagnostics_are_there_without_a_trace(registry: Registry) -> None:

@@ -81,7 +81,7 @@ class Trace:
         ]
 
     def summary(self) -> dict[str, Any]:
-        """Mean acceptance, largest R-hat, fewest particles, log Z of every picture and its spread."""
+        """Mean acceptance, largest R-hat, fewest particles, log Z per picture and its spread."""
         rows = self.rows()
         found: dict[str, Any] = {}
         for key, choose in (("acceptance", _mean), ("r_hat", max), ("particles", min)):

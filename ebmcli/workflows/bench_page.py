@@ -91,7 +91,9 @@ def _aims(document: Document) -> str:
     ways = ways_of(document)
     found = [list(aims(document, way=way)) for way in ways]
     heads = [f"{OURS}, {way.title}" for way in ways]
-    lines = ["## Aims", "", "Chosen before anything was measured; judged by the mean.", ""]
+    n = document["settings"]["n"] * len(document["settings"]["seeds"])
+    text = f"Chosen before anything was measured; judged by the mean of {n} pictures a line."
+    lines = ["## Aims", "", text, ""]
     lines += [
         f"| aim | | {' | | '.join(heads)} | |",
         "| --- | ---: |" + " ---: | --- |" * len(heads),

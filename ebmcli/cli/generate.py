@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ebmcli.cli import completion
+from ebmcli.cli.typed import with_registry
 
 
 def generate(
@@ -162,6 +163,6 @@ def generate(
         more = "more --noise changes more" if start else again
         if not any(drawn.kept) and not start:
             more = f"{shlex.join(['ebm', 'explain', expression or ''])} tells what it asks for"
-        message(f"hint: {more}; a larger --strength insists more")
+        message(with_registry(f"hint: {more}; a larger --strength insists more"))
     for note in drawn.notes:
         message(note)

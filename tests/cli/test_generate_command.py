@@ -67,6 +67,14 @@ def test_a_sheet_is_written_and_named_on_stdout(ebm: Any) -> None:
     }  # fmt: skip
 
 
+def test_where_no_picture_is_right_another_attempt_is_not_what_is_advised(ebm: Any) -> None:
+    result = ebm("~tall", "--seed", "9")
+    assert "0 of 2 pictures pass the model's own test" in result.stderr
+    assert "hint: ebm explain '~tall' tells what it asks for" in result.stderr
+    assert "--attempts" not in result.stderr
+    assert "no picture reaches the formula: seed" in result.stderr
+
+
 def test_the_same_command_gives_the_same_bytes(ebm: Any) -> None:
     for name in ("a.png", "b.png"):
         assert ebm("tall", "-o", name, "--seed", "7").exit_code == 0

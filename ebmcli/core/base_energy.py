@@ -14,6 +14,9 @@ Score matching hardly sees how much mass separate modes have, nor a mode of whic
 A base can therefore be mended by a residual energy, learned from samples of its own chains:
 
     E(x, sigma) = E_before(x, sigma) - log p_data(x, sigma) / p_own(x, sigma)
+
+p_own is the density of what was drawn to train it, see ``workflows/own_samples``, which is that of
+E_before where nothing was asked for; both are mixed with their mirror images.
 """
 
 import torch

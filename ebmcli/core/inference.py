@@ -6,8 +6,8 @@ the prior, x_1 ... x_m views of one thing, h the spacing of nodes. All logarithm
 Source: Du, Li and Mordatch, Compositional Visual Generation with Energy Based Models,
 https://arxiv.org/abs/2004.06030, section 3.4 and table 1: the position of an object is the argmin
 of the energy over a grid of positions, and energies of several images are summed. -log q_k is
-that energy up to a constant of the image; three things differ: the prior is counted once, the
-value is read between the nodes, and it comes with its probability.
+that energy minus log pi_k, up to a constant of the image. Three things differ: the prior is
+counted, once, the value is read between the nodes, and it comes with its probability.
 """
 
 from collections.abc import Sequence

@@ -31,7 +31,8 @@ def add_noise(images: Tensor, sigma: Tensor, *, generator: Generator) -> Tensor:
 def denoising_loss(denoised: Tensor, images: Tensor, scale: Tensor) -> Tensor:
     """Denoising score matching per image: mean over pixels of (D - x0)^2 / r^2; (B,).
 
-    1 is what the Gaussian base alone would reach on Gaussian data; lower is better. Minimising it
+    1 is what the Gaussian base alone would reach on Gaussian data with variances above its floor;
+    lower is better. Minimising it
     over all x0 and n makes -dE/dx the score of the noised data.
 
     Args:

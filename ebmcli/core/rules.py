@@ -131,7 +131,7 @@ def composable_diffusion(
 def reduce_reuse_recycle(
     expression: Expression, parts: Parts, *, strength: float = 1.0
 ) -> NoisyEnergy:
-    """Products, equal mixtures and powers of guided densities, E0 counted once.
+    """Products, mixtures and powers of guided densities as they are, E0 counted once.
 
         E_l = E0 - w v r_l                          AND: E1 + E2 - E0
         OR: -log(1/n sum_i exp(-E_i))               NOT: E0 - alpha (E_l - E0), alpha = 0.3

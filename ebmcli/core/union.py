@@ -10,7 +10,7 @@ matching leaves open is a constant of each energy at each noise level: without D
 larger Z takes nearly all pictures. D is estimated in ``bennett.py``, from samples of both.
 
 The same as OR of Skreta et al. (2025), who weigh the scores of two diffusions by densities that
-they follow along each trajectory, and as equation 8 of Du, Li and Mordatch, which takes D = 0.
+they follow along each trajectory, and as equation 7 of Du, Li and Mordatch, which takes D = 0.
 Sources: https://arxiv.org/abs/2412.17762, https://arxiv.org/abs/2004.06030
 """
 

@@ -40,7 +40,8 @@ def check_branches(asked: str | None, *, without: str | None) -> None:
 def uniforms(seed: int, n: int) -> list[float]:
     """n numbers in [0, 1) of a seed, evenly spread over seeds that follow each other.
 
-    Of any run of seeds every branch so has its share but for about one picture.
+    Of any run of seeds every branch so has its share but for about one picture if n is 1; if
+    several concepts decide the branch, it may be off by as much as chance would be.
 
     Source: Kronecker sequences, with the generalised golden ratios of Roberts (2018).
     """

@@ -85,8 +85,9 @@ def annealed_chain(
     """Carry states from the noisiest level to none; yield one state per level.
 
     At every level with sigma >= ``corrector_from``: ``n_corrector`` exponential Langevin steps at
-    that level, then one Heun step to the next. The sum of noised energies is not the noised
-    energy of the product, so it is the corrector that makes compositions right.
+    that level, then one Heun step to the next. Sums of noised energies, products of posteriors of
+    several concepts and any strength but 1 give densities that are not noised versions of each
+    other, so it is the corrector that makes compositions right.
 
     Args:
         energy: Energy of noised images, (B, C, H, W), (B,) -> (B,).

@@ -250,8 +250,5 @@ def _drawn_again(work: _Work, document: Document, line: Line) -> list[Sample]:
     row = next(row for row in document["rows"] if _is_of(row, line))
     keys = Group.__dataclass_fields__
     groups = [Group(**{key: group[key] for key in keys}) for group in shown_groups(row)]
-    samples = []
-    for i, group in enumerate(groups):
-        work.report(len(work.lines), len(work.lines), f"{line.title}: picture {i + 1}")
-        samples.append(work.bench().sample(line, group))
-    return samples
+    work.report(len(work.lines), len(work.lines), f"{line.title}: pictures")
+    return work.bench().samples(line, groups)

@@ -138,12 +138,15 @@ class Bench:
         row["seconds"] = round(time.monotonic() - start, 2)
         return row, tally.samples
 
-    def sample(self, line: Line, group: Group) -> Sample:
-        """The first picture of a group, drawn again."""
-        (drawn,) = self._drawn(line, [replace(group, n=1)], lambda *_: None)
-        if isinstance(drawn, ExpressionError):
-            raise drawn
-        return Sample(formula=group.formula, image=drawn.images[0])
+    def samples(self, line: Line, groups: list[Group]) -> list[Sample]:
+        """The first picture of every group, drawn again."""
+        found = []
+        alone = [replace(group, n=1) for group in groups]
+        for group, drawn in zip(groups, self._drawn(line, alone, lambda *_: None), strict=True):
+            if isinstance(drawn, ExpressionError):
+                raise drawn
+            found.append(Sample(formula=group.formula, image=drawn.images[0]))
+        return found
 
     def _drawn(
         self, line: Line, groups: list[Group], progress: Progress

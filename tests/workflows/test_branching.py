@@ -37,7 +37,8 @@ def test_a_formula_with_one_branch_is_drawn_as_a_whole(registry: Registry, expre
     given, free = (draw_pictures(ask(expression, branches=b), registry) for b in (None, "free"))
     assert (given.images == free.images).all()
     assert given.branches == []
-    assert given.notes == []
+    assert given.notes == free.notes
+    assert not any("branch" in note for note in given.notes)
 
 
 def test_a_branch_is_that_of_its_seed(registry: Registry) -> None:

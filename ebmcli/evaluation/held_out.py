@@ -4,7 +4,7 @@ Notation: x0 held-out images, x = x0 + sigma n with noise n from a fixed seed, s
 are compared on the same noisy images.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -96,6 +96,24 @@ class Read:
         return self.target.gather(1, self.log_posterior.argmax(1)[:, None])[:, 0]
 
 
+def read_batches(
+    concept: TrainedConcept, images: TrainingImages, sigma: float, *, seed: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """log q of every image at one noise level, (B, K), with its labels, batch by batch.
+
+    Raises:
+        DivergedError: It is not a number.
+    """
+    generator = Generator().manual_seed(seed)
+    for index in batches(len(images)):
+        x0, labels = images.take(index)
+        levels = torch.full((len(x0),), sigma, device=x0.device)
+        with torch.no_grad():
+            log_q = concept.log_posterior(add_noise(x0, levels, generator=generator), levels)
+        refuse_nan(log_q, concept.factor.name, sigma=sigma)
+        yield log_q, labels
+
+
 def read_posterior(
     concept: TrainedConcept, images: TrainingImages, sigma: float, *, seed: int = 0
 ) -> Read:
@@ -104,14 +122,8 @@ def read_posterior(
     Raises:
         DivergedError: It is not a number.
     """
-    generator = Generator().manual_seed(seed)
     parts, targets, truths = [], [], []
-    for index in batches(len(images)):
-        x0, labels = images.take(index)
-        levels = torch.full((len(x0),), sigma, device=x0.device)
-        with torch.no_grad():
-            log_q = concept.log_posterior(add_noise(x0, levels, generator=generator), levels)
-        refuse_nan(log_q, concept.factor.name, sigma=sigma)
+    for log_q, labels in read_batches(concept, images, sigma, seed=seed):
         parts.append(log_q.float().cpu())
         targets.append(cell_weights(concept.factor, labels).cpu())
         truths.append(labels.cpu())

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from ebmcli.core.concepts import TrainedConcept, refuse_nan
+from ebmcli.core.concepts import TrainedConcept
 from ebmcli.core.factors import Factor, Things
 from ebmcli.core.fields import thing_of_row
 from ebmcli.core.found import found_objects, n_matched
 from ebmcli.core.images import TrainingImages
-from ebmcli.core.objective import add_noise, cross_entropy
+from ebmcli.core.objective import cross_entropy
 from ebmcli.core.targets import cell_weights
-from ebmcli.evaluation.held_out import POSTERIOR_SIGMAS, Read, batches
+from ebmcli.evaluation.held_out import POSTERIOR_SIGMAS, Read, read_batches
 from ebmcli.evaluation.metrics import calibration_error
 
 
@@ -47,14 +47,10 @@ def field_quality(
 
 
 def _quality_at(concept: TrainedConcept, images: TrainingImages, sigma: float) -> FieldQuality:
-    generator, factor = Generator().manual_seed(0), concept.factor
+    factor = concept.factor
     n_true = n_found = n_right = 0
     losses, occupied, truly, count_errors = [], [], [], []
-    for index in batches(len(images)):
-        x0, labels = images.take(index)
-        levels = torch.full((len(x0),), sigma, device=x0.device)
-        with torch.no_grad():
-            log_q = concept.log_posterior(add_noise(x0, levels, generator=generator), levels)
+    for log_q, labels in read_batches(concept, images, sigma, seed=0):
         target = cell_weights(factor, labels)
         losses.append(cross_entropy(log_q, target))
         chance, truth = (1 - _empty(values, factor) for values in (log_q.exp(), target))
@@ -92,19 +88,14 @@ def read_fullest(
     Raises:
         DivergedError: The posterior is not a number.
     """
-    generator, factor = Generator().manual_seed(seed), concept.factor
+    factor = concept.factor
     parts: list[Tensor] = []
     targets: list[Tensor] = []
-    for index in batches(len(images)):
-        x0, labels = images.take(index)
-        levels = torch.full((len(x0),), sigma, device=x0.device)
-        with torch.no_grad():
-            log_q = concept.log_posterior(add_noise(x0, levels, generator=generator), levels)
-        refuse_nan(log_q, factor.name, sigma=sigma)
+    for log_q, labels in read_batches(concept, images, sigma, seed=seed):
         fullest = _empty(log_q, factor).argmin(1)
         for values, found in ((log_q, parts), (cell_weights(factor, labels), targets)):
-            cells = values.reshape(len(x0), factor.n_groups, -1)
-            found.append(cells[torch.arange(len(x0)), fullest].float().cpu())
+            cells = values.reshape(len(log_q), factor.n_groups, -1)
+            found.append(cells[torch.arange(len(log_q)), fullest].float().cpu())
     target = torch.cat(targets)
     return Read(log_posterior=torch.cat(parts), target=target, labels=target.argmax(1))
 

@@ -85,6 +85,35 @@ def labelled_grid(
     return sheet
 
 
+def tiles(images: Picture, *, columns: int) -> Picture:
+    """Pictures (N, S, S, 3) side by side in one, row by row; places without one are paper."""
+    n, size = images.shape[:2]
+    rows = math.ceil(n / columns)
+    whole = np.full((rows * columns, size, size, 3), PAPER, dtype=np.uint8)
+    whole[:n] = images
+    grid = whole.reshape(rows, columns, size, size, 3).swapaxes(1, 2)
+    return grid.reshape(rows * size, columns * size, 3)
+
+
+def read_tiles(path: Path, n: int, *, columns: int) -> Picture:
+    """The n pictures of a PNG that :func:`tiles` made, (n, S, S, 3).
+
+    Raises:
+        FileFormatError: The file is no picture, or has no such tiles.
+    """
+    try:
+        with Image.open(path) as image:
+            grid = np.asarray(image.convert("RGB"))
+    except (OSError, Image.DecompressionBombError) as error:
+        raise FileFormatError(path, "is no picture") from error
+    height, width = grid.shape[:2]
+    size = width // columns
+    if size == 0 or width % columns or height % size or n > height // size * columns:
+        raise FileFormatError(path, f"does not hold {n} pictures in {columns} columns")
+    parts = grid.reshape(height // size, size, columns, size, 3).swapaxes(1, 2)
+    return parts.reshape(-1, size, size, 3)[:n].copy()
+
+
 def wrapped(text: str, font: Font, width: int, *, lines: int) -> list[str]:
     """The text broken between words into lines of ``width`` pixels; the last one is cut."""
     found: list[str] = []

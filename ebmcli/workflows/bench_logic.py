@@ -17,7 +17,9 @@ from ebmcli.evaluation.formulas import why_not
 from ebmcli.evaluation.judge import Judge
 from ebmcli.registry import Registry
 from ebmcli.workflows.bench_compare import line_of
+from ebmcli.workflows.bench_fid import frechet_rows, pictures_of_rules, rows_of_rules
 from ebmcli.workflows.bench_page import logic_page
+from ebmcli.workflows.bench_pictures import drawn_groups, keep, kept
 from ebmcli.workflows.bench_plan import (
     BenchRequest,
     Group,
@@ -26,8 +28,8 @@ from ebmcli.workflows.bench_plan import (
     plan_lines,
     quick_overrun,
 )
-from ebmcli.workflows.bench_row import Bench, Draw, Row, Sample, same_plan
-from ebmcli.workflows.bench_sheet import logic_sheet, shown_groups, shown_lines
+from ebmcli.workflows.bench_row import Bench, Draw, Row, same_plan
+from ebmcli.workflows.bench_sheet import Sample, logic_sheet, shown_groups, shown_lines
 from ebmcli.workflows.calibrate import fresh_data_hint
 from ebmcli.workflows.judging import check_reference, judge_record, load_judge, load_reference
 from ebmcli.workflows.origin import refuse_known
@@ -58,7 +60,6 @@ class _Work:
     n: int
     draw: Draw
     report: Report
-    samples: dict[Line, list[Sample]] = field(default_factory=dict)
     _groups: dict[str, list[Group]] = field(default_factory=dict)
     _bench: Bench | None = None
 
@@ -127,11 +128,13 @@ def bench_logic(
                 groups = work.groups(line.row)
                 if _finished(document, line, groups, registry):
                     continue
-                row, work.samples[line] = work.bench().row(
-                    line, groups, report=partial(report, done, len(work.lines))
-                )
+                told = partial(report, done, len(work.lines))
+                row, images = work.bench().row(line, groups, report=told)
+                row["pictures"] = keep(request.folder, line, drawn_groups(row), images)
                 document["rows"] = _with(document["rows"], row, line)
                 write_results(document, path)
+        _compare_with_renders(work, document)
+        write_results(document, path)
         _write_pages(work, document)
     except KeyboardInterrupt as error:
         n_rows = len(document["rows"])
@@ -233,22 +236,43 @@ def _is_of(row: Row, line: Line) -> bool:
     return line_of(row) == line
 
 
+def _compare_with_renders(work: _Work, document: Document) -> None:
+    """The FID of every rule on all its pictures, where they are not those of the last time."""
+    known = {key: row["pictures"] for key, row in rows_of_rules(document).items()}
+    if pictures_of_rules(document) != known:
+        n = len(work.lines)
+        document["fid"] = frechet_rows(
+            document,
+            partial(work.bench().features, folder=work.request.folder),
+            work.bench().reference,
+            work.factors,
+            report=partial(work.report, n, n),
+        )
+
+
 def _write_pages(work: _Work, document: Document) -> None:
-    """logic.md and logic.png; pictures of an earlier run are drawn again from their seeds."""
+    """logic.md and logic.png; pictures that are gone are drawn again from their seeds."""
     folder = work.request.folder
     write_bytes(folder / FILES[1], logic_page(document).encode())
-    strips = []
-    for title, line in shown_lines(document):
-        if line not in work.samples:
-            work.samples[line] = _drawn_again(work, document, line)
-        strips.append((title, work.samples[line]))
+    strips = [(title, _samples(work, document, line)) for title, line in shown_lines(document)]
     logic_sheet(strips, folder / FILES[2], document)
 
 
-def _drawn_again(work: _Work, document: Document, line: Line) -> list[Sample]:
-    """The pictures of a strip whose line was measured by an earlier run."""
+def _samples(work: _Work, document: Document, line: Line) -> list[Sample]:
+    """The pictures of a strip."""
     row = next(row for row in document["rows"] if _is_of(row, line))
-    keys = Group.__dataclass_fields__
-    groups = [Group(**{key: group[key] for key in keys}) for group in shown_groups(row)]
-    work.report(len(work.lines), len(work.lines), f"{line.title}: pictures")
-    return work.bench().samples(line, groups)
+    shown = shown_groups(row)
+    images = kept(work.request.folder, row)
+    if images is None:
+        work.report(len(work.lines), len(work.lines), f"{line.title}: pictures")
+        keys = Group.__dataclass_fields__
+        groups = [Group(**{key: group[key] for key in keys}) for group in shown]
+        first = work.bench().first_pictures(line, groups)
+    else:
+        drawn = drawn_groups(row)
+        starts = [sum(group["n"] for group in drawn[: drawn.index(one)]) for one in shown]
+        first = [images[start] for start in starts]
+    return [
+        Sample(formula=group["formula"], image=image)
+        for group, image in zip(shown, first, strict=True)
+    ]

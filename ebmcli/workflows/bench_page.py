@@ -18,6 +18,7 @@ from ebmcli.workflows.bench_compare import (
     way_of,
     ways_of,
 )
+from ebmcli.workflows.bench_fid import rows_of_rules
 from ebmcli.workflows.bench_plan import METROPOLIS, OURS, PLAIN
 
 Row = dict[str, Any]
@@ -40,7 +41,7 @@ def logic_page(document: Document) -> str:
     parts = [_head(document)]
     if not document["rows"]:
         return "\n".join([*parts, "Nothing is measured yet.", ""])
-    parts += [_aims(document), _matrix(document)]
+    parts += [_aims(document), _matrix(document), _fid(document)]
     parts += [_kind(document, row) for row in measured_rows(document, ROWS)]
     parts += [_metropolis(document), _pictures()]
     return "\n".join(parts)
@@ -69,9 +70,9 @@ def _head(document: Document) -> str:
             "through all noise levels: at one attempt they are the same for all rules. Lines "
             "*by branch* have no part in the comparison: every picture is given one way for its "
             "formula to be true, by its prior; by default it is also drawn again while the model "
-            "itself finds it wrong. *FID* is on the judge's own features against "
-            "renders of the same formulas, of 128 pictures (its features) or more. The "
-            "*ceiling* is the judge's own accuracy on those renders. *Largest gap*: of all "
+            "itself finds it wrong. *FID* is on the judge's own features against renders of the "
+            "same formulas, of 128 pictures (its features) or more. The "
+            "*ceiling* is the judge's own accuracy on renders. *Largest gap*: of all "
             "alternatives of an `or`, how far the share of right pictures is from that under "
             "the prior of the concepts at strength 1, ± the noise of counting so few pictures.",
             "",
@@ -144,7 +145,8 @@ def _kind(document: Document, row: str) -> str:
     formulas = list(dict.fromkeys(group["formula"] for group in rows[0]["groups"]))
     shown = ", ".join(f"`{formula}`" for formula in formulas[:N_EXAMPLES])
     heads = ["rule", "drawn", "strength", "pictures", "right", *extra, "refused", "no object"]
-    heads += ["FID", "energy calls", "s/picture"]
+    with_fid = any(one["fid"]["value"] is not None for one in document["rows"])
+    heads += [*(["FID"] if with_fid else []), "energy calls", "s/picture"]
     lines = [
         f"### {row}",
         "",
@@ -154,13 +156,13 @@ def _kind(document: Document, row: str) -> str:
         f"| {' | '.join(heads)} |",
         "| --- |" + " ---: |" * (len(heads) - 1),
     ]
-    lines += [f"| {' | '.join(_cells(one, extra))} |" for one in rows]
+    lines += [f"| {' | '.join(_cells(one, extra, with_fid=with_fid))} |" for one in rows]
     lines += ["", *(f"{text}\n" for text in _reasons(rows))]
     return "\n".join(lines)
 
 
-def _cells(row: Row, extra: list[str]) -> list[str]:
-    fid, calls, seconds = row["fid"]["value"], row["energy_calls"], row["seconds_per_picture"]
+def _cells(row: Row, extra: list[str], *, with_fid: bool) -> list[str]:
+    calls, seconds = row["energy_calls"], row["seconds_per_picture"]
     branches = row.get("branches") or {}
     own = {
         "unwanted": percent(row["unwanted"]),
@@ -175,10 +177,41 @@ def _cells(row: Row, extra: list[str]) -> list[str]:
         *(own[name] for name in extra),
         f"{100 * row['refused']['share']:.0f} %",
         percent(row["absent"]),
-        "" if fid is None else f"{fid:.2f}",
+        *([_number(row["fid"]["value"])] if with_fid else []),
         "" if calls is None else f"{calls:.0f}",
         "" if seconds is None else f"{seconds:.2f}",
     ]
+
+
+def _fid(document: Document) -> str:
+    """FID of every rule on all its pictures."""
+    rows = rows_of_rules(document)
+    title = "## FID by rule\n"
+    if not rows:
+        return f"{title}\nNot measured.\n"
+    lines = [
+        title,
+        "All pictures of a rule together, against renders in which every formula counts as often "
+        "as it was drawn. A rule that refuses formulas has drawn others than ours: *same formulas* "
+        f"is the FID of the pictures that {OURS} drew of those at one attempt, *difference* how "
+        "far the rule is above it, ± standard error (formulas left out one by one). *Renders*: "
+        "other renders, as many of every formula as were drawn; so few are far from 0, too.",
+        "",
+        f"| rule | drawn | formulas | pictures | FID | {OURS}, same formulas | difference "
+        "| renders |",
+        "| --- |" + " ---: |" * 7,
+    ]
+    for (rule, way), row in rows.items():
+        more = "" if row["ours"] is None else f"{row['value'] - row['ours']:.2f}"
+        more += "" if row["error"] is None else f" ± {row['error']:.2f}"
+        cells = [rule, way.title, str(row["formulas"]), str(row["n"]), _number(row["value"])]
+        cells += [_number(row["ours"]), more, _number(row["floor"])]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def _reasons(rows: list[Row]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,6 +29,7 @@ from ebmcli.evaluation.metrics import share, weighted_frechet_distance
 from ebmcli.evaluation.truth import holds
 from ebmcli.evaluation.verdicts import Verdict, by_concept, ceiling, equal_weights, verdict
 from ebmcli.registry import Registry
+from ebmcli.workflows.bench_pictures import kept
 from ebmcli.workflows.bench_plan import OURS, Group, Line, sampling_of, strength_of
 from ebmcli.workflows.drawing import Progress
 from ebmcli.workflows.generate_request import GenerateRequest
@@ -68,14 +70,6 @@ class Drawing(Protocol):
 Draw = Callable[[Sequence[GenerateRequest], Progress], Sequence[Drawing | ExpressionError]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """A picture to show: the first of a formula."""
-
-    formula: str
-    image: NDArray[np.uint8]  # (S, S, 3)
-
-
 @dataclass(kw_only=True)
 class Tally:
     """What was counted of one line."""
@@ -86,7 +80,7 @@ class Tally:
     groups: list[Row] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)  # reason -> groups
     digests: dict[str, str] = field(default_factory=dict)
-    samples: list[Sample] = field(default_factory=list)
+    images: list[NDArray[np.uint8]] = field(default_factory=list)  # (n, S, S, 3) of each group
     seconds: float = 0.0
     energy_calls: int = 0  # of all pictures
 
@@ -115,8 +109,10 @@ class Bench:
     draw: Draw
     sampling: GenerateRequest
 
-    def row(self, line: Line, groups: list[Group], *, report: Report) -> tuple[Row, list[Sample]]:
-        """All numbers of one line in plain types, and a picture per formula."""
+    def row(
+        self, line: Line, groups: list[Group], *, report: Report
+    ) -> tuple[Row, NDArray[np.uint8]]:
+        """All numbers of one line in plain types, and its pictures (N, S, S, 3)."""
         start = time.monotonic()
         tally = Tally()
 
@@ -136,16 +132,21 @@ class Bench:
             row["branches"] = self._alternatives(tally)
         row["digests"] = tally.digests | {f"judge {judge.name}": judge.sha256}
         row["seconds"] = round(time.monotonic() - start, 2)
-        return row, tally.samples
+        return row, np.concatenate(tally.images) if tally.images else np.empty(0, dtype=np.uint8)
 
-    def samples(self, line: Line, groups: list[Group]) -> list[Sample]:
-        """The first picture of every group, drawn again."""
+    def features(self, row: Row, *, folder: Path) -> Tensor | None:
+        """The judge's features (N, F) of the kept pictures of a line; None where they are gone."""
+        images = kept(folder, row)
+        return None if images is None else read_all(self.judge, torch.from_numpy(images))[1]
+
+    def first_pictures(self, line: Line, groups: list[Group]) -> list[NDArray[np.uint8]]:
+        """The first picture of every group, (S, S, 3), drawn again."""
         found = []
         alone = [replace(group, n=1) for group in groups]
-        for group, drawn in zip(groups, self._drawn(line, alone, lambda *_: None), strict=True):
+        for drawn in self._drawn(line, alone, lambda *_: None):
             if isinstance(drawn, ExpressionError):
                 raise drawn
-            found.append(Sample(formula=group.formula, image=drawn.images[0]))
+            found.append(drawn.images[0])
         return found
 
     def _drawn(
@@ -169,8 +170,7 @@ class Bench:
             return
         readings, features = read_all(self.judge, torch.from_numpy(drawn.images))
         expression = parse(group.formula)
-        if group.formula not in tally.by_formula:
-            tally.samples.append(Sample(formula=group.formula, image=drawn.images[0]))
+        tally.images.append(drawn.images)
         tally.add(group, verdict(line.row, expression, by_concept(readings, self.factors)))
         tally.features.append(features)
         tally.digests |= drawn.digests

@@ -2,20 +2,29 @@
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ebmcli.evaluation.formulas import ROWS
 from ebmcli.pictures import labelled_grid, write_png
 from ebmcli.workflows.bench_compare import leads, line_of, measured_rows, rows_of
 from ebmcli.workflows.bench_plan import OURS, Line
-from ebmcli.workflows.bench_row import Sample
 
 COLUMNS = 8  # pictures of a strip
 SCALE = 3  # sheet pixels per picture pixel
 LABEL_WIDTH, LABEL_LINES = 26, 4  # characters and lines of a label; longer formulas are cut
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """A picture to show: the first of a formula."""
+
+    formula: str
+    image: NDArray[np.uint8]  # (S, S, 3)
 
 
 def shown_lines(document: dict[str, Any]) -> list[tuple[str, Line]]:

@@ -23,8 +23,7 @@ from ebmcli.workflows.bench_compare import (
 )
 from ebmcli.workflows.bench_page import aim_rows, line_rows, logic_page
 from ebmcli.workflows.bench_plan import Line
-from ebmcli.workflows.bench_row import Sample
-from ebmcli.workflows.bench_sheet import logic_sheet, shown_groups, shown_lines
+from ebmcli.workflows.bench_sheet import Sample, logic_sheet, shown_groups, shown_lines
 
 EXACT = line("nested-2", "exact", [10, 8, 9, 9])
 

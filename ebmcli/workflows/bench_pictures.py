@@ -1,0 +1,58 @@
+"""All pictures of ``ebm bench logic``: a PNG per line in a folder beside the results.
+
+They lose nothing, are there to be looked at, give the sheet, and are compared with renders at the
+end, also where a benchmark was resumed. A file counts only where its digest is that of its row.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ebmcli.checkpoint import file_digest
+from ebmcli.errors import FileFormatError
+from ebmcli.pictures import read_tiles, tiles, write_png
+from ebmcli.workflows.bench_plan import Line
+
+Row = dict[str, Any]
+Images = NDArray[np.uint8]  # (N, S, S, 3)
+
+PICTURES = "pictures"  # the folder
+COLUMNS = 12  # of a file, chosen
+
+
+def keep(folder: Path, line: Line, groups: list[Row], images: Images) -> Row | None:
+    """Write the pictures of a line, in the order of its groups; say where, and their digest.
+
+    Nothing is written where there are none: the rule refused all formulas.
+    """
+    if len(images) == 0:
+        return None
+    parts = [line.row, line.rule, *([] if line.sampler == "auto" else [line.sampler])]
+    parts += [] if line.corrector_steps is None else [f"{line.corrector_steps}-steps"]
+    parts += ["by-branch"] * line.by_branch
+    parts += [f"{line.attempts}-attempt{'s' * (line.attempts > 1)}"]
+    name = f"{PICTURES}/{'-'.join(parts)}.png"
+    known = {"ebm:groups": json.dumps(groups)}
+    write_png(folder / name, tiles(images, columns=COLUMNS), known, overwrite=True)
+    return {"file": name, "sha256": file_digest(folder / name)}
+
+
+def kept(folder: Path, row: Row) -> Images | None:
+    """The pictures of a line, in the order of its groups; None where they are no longer there."""
+    file = row.get("pictures")
+    if row["n"] == 0 or file is None:
+        return None
+    try:
+        if file_digest(folder / file["file"]) != file["sha256"]:
+            return None
+        return read_tiles(folder / file["file"], row["n"], columns=COLUMNS)
+    except FileFormatError:
+        return None
+
+
+def drawn_groups(row: Row) -> list[Row]:
+    """The groups of a line that have pictures."""
+    return [group for group in row["groups"] if "refused" not in group]

@@ -40,7 +40,7 @@ def logic(
         bool, typer.Option("--quick", help="So little that ten minutes on two cores are enough.")
     ] = False,
     out: Annotated[
-        Path, typer.Option("-o", "--out", help="Folder for logic.json, logic.md and logic.png.")
+        Path, typer.Option("-o", "--out", help="Folder for logic.json, logic.md, logic.png, pictures/.")
     ] = Path("bench-logic"),
     data: Annotated[
         Path | None, typer.Option(help="Real pictures to compare with; rendered if absent.")

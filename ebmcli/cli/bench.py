@@ -40,7 +40,8 @@ def logic(
         bool, typer.Option("--quick", help="So little that ten minutes on two cores are enough.")
     ] = False,
     out: Annotated[
-        Path, typer.Option("-o", "--out", help="Folder for logic.json, logic.md, logic.png, pictures/.")
+        Path,
+        typer.Option("-o", "--out", help="Folder for logic.json, logic.md, logic.png, pictures/."),
     ] = Path("bench-logic"),
     data: Annotated[
         Path | None, typer.Option(help="Real pictures to compare with; rendered if absent.")
@@ -104,10 +105,13 @@ def logic(
 def show(document: dict[str, Any], folder: Path) -> None:
     """Lines and aims as tables, and where the page is."""
     from ebmcli.cli.console import message, table
-    from ebmcli.workflows.bench_page import aim_rows, line_rows
+    from ebmcli.workflows.bench_page import aim_rows, fid_lines, line_rows
 
     headers = ["formulas", "rule", "n", "right", "refused", "no object", "energy calls"]
     table("one picture right: the formula holds by the judge", headers, line_rows(document))
+    if fids := fid_lines(document):
+        headers = ["rule", "n", "FID", "exact, same formulas", "difference", "renders, as many"]
+        table("FID of all pictures of a rule, by the judge's features", headers, fids)
     table("aims", ["aim", "asked", "measured", ""], aim_rows(document))
     message("right: share +- standard error, of counting or over seeds, whichever is larger")
     message(f"page: {folder / 'logic.md'}, pictures: {folder / 'logic.png'}")

@@ -185,10 +185,10 @@ def _cells(row: Row, extra: list[str], *, with_fid: bool) -> list[str]:
 
 def _fid(document: Document) -> str:
     """FID of every rule on all its pictures."""
-    rows = rows_of_rules(document)
+    rows = fid_rows(document)
     title = "## FID by rule\n"
     if not rows:
-        return f"{title}\nNot measured.\n"
+        return f"{title}\nNot measured: it takes 128 pictures of a rule, and their files.\n"
     lines = [
         title,
         "All pictures of a rule together, against renders in which every formula counts as often "
@@ -197,17 +197,22 @@ def _fid(document: Document) -> str:
         "far the rule is above it, ± standard error (formulas left out one by one). *Renders*: "
         "other renders, as many of every formula as were drawn; so few are far from 0, too.",
         "",
-        f"| rule | drawn | formulas | pictures | FID | {OURS}, same formulas | difference "
-        "| renders |",
+        "| rule | drawn | formulas | pictures | FID | same formulas | difference | renders |",
         "| --- |" + " ---: |" * 7,
+        *(f"| {' | '.join(cells)} |" for cells in rows),
     ]
-    for (rule, way), row in rows.items():
+    return "\n".join([*lines, ""])
+
+
+def fid_rows(document: Document) -> list[list[str]]:
+    """Rule, way, formulas, pictures, FID, ours, difference, renders; none where there is no FID."""
+    found = []
+    for (rule, way), row in rows_of_rules(document).items():
         more = "" if row["ours"] is None else f"{row['value'] - row['ours']:.2f}"
         more += "" if row["error"] is None else f" ± {row['error']:.2f}"
         cells = [rule, way.title, str(row["formulas"]), str(row["n"]), _number(row["value"])]
-        cells += [_number(row["ours"]), more, _number(row["floor"])]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, ""])
+        found.append([*cells, _number(row["ours"]), more, _number(row["floor"])])
+    return found if any(cells[4] for cells in found) else []
 
 
 def _number(value: float | None) -> str:
@@ -301,6 +306,13 @@ def line_rows(document: Document) -> list[list[str]]:
         cells += [f"{100 * row['refused']['share']:.0f} %", percent(row["absent"])]
         found.append([*cells, "" if calls is None else f"{calls:.0f}"])
     return [[_plain(cell) for cell in cells] for cells in found]
+
+
+def fid_lines(document: Document) -> list[list[str]]:
+    """FID of all rules for a terminal: rule, pictures, FID, ours of the same formulas, renders."""
+    rows = fid_rows(document)
+    lines = [[f"{rule}, {way}", n, fid, *rest] for rule, way, _, n, fid, *rest in rows]
+    return [[_plain(cell) for cell in cells] for cells in lines]
 
 
 def aim_rows(document: Document) -> list[list[str]]:

@@ -17,7 +17,7 @@ from ebmcli.evaluation.metrics import weighted_frechet_distance
 from ebmcli.evaluation.truth import holds
 from ebmcli.workflows.bench_compare import COMPARED, Way
 from ebmcli.workflows.bench_fid import frechet_rows, pictures_of_rules, rows_of_rules
-from ebmcli.workflows.bench_page import logic_page
+from ebmcli.workflows.bench_page import fid_lines, logic_page
 from ebmcli.workflows.judging import Labelled, Reference
 
 N = 4000
@@ -191,7 +191,15 @@ def test_the_page_shows_it() -> None:
     )
     more = f"{theirs['value'] - theirs['ours']:.2f} ± {theirs['error']:.2f}"
     assert f"| {theirs['value']:.2f} | {theirs['ours']:.2f} | {more} |" in page
-    assert "## FID by rule\n\nNot measured.\n" in logic_page(document(*rows))
+    first, second = fid_lines(document(*rows) | {"fid": found})
+    value, floor = (f"{ours[key]:.2f}" for key in ("value", "floor"))
+    assert first == ["exact, 1 attempt", "40", value, "", "", floor]
+    assert second[0] == "paper, 1 attempt"
+    assert second[4] == more.replace("±", "+-")
+    nothing = "## FID by rule\n\nNot measured"
+    assert nothing in logic_page(document(*rows))
+    few = [row | dict.fromkeys(("value", "floor", "ours", "error")) for row in found]
+    assert nothing in logic_page(document(*rows) | {"fid": few})
 
 
 @pytest.mark.parametrize("change", [lambda row: row | {"pictures": None}, lambda row: row])

@@ -19,7 +19,7 @@ from unicodedata import category
 import typer
 
 from ebmcli.cli.layout import table_lines, wrapped
-from ebmcli.errors import EbmError
+from ebmcli.errors import EbmError, UsageError
 
 QUIET_SECONDS = 10.0  # between two plain lines of progress
 DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -113,6 +113,24 @@ def training_progress(title: str) -> Iterator[Callable[[TrainingReport], None]]:
             report(update.step, update.n_steps, note=note)
 
         yield report_update
+
+
+def can_ask() -> bool:
+    """Is a person there to answer?"""
+    return bool(sys.stdin and sys.stdin.isatty())
+
+
+def confirmed(action: str, *, yes: bool) -> bool:
+    """Whether to do what loses something, such as "remove concept color": a person is asked.
+
+    Raises:
+        UsageError: Nobody is there to be asked, and ``--yes`` was not given.
+    """
+    if yes:
+        return True
+    if not can_ask():
+        raise UsageError(f"would {action}", hint="add --yes")
+    return typer.confirm(f"{action[:1].upper()}{action[1:]}?", err=True)
 
 
 def is_terminal(stream: TextIO | None) -> bool:

@@ -21,7 +21,10 @@ def mend_base(
     data: Annotated[Path | None, typer.Option(help="Dataset file of its space.")] = None,
     samples: Annotated[int, typer.Option(help="Pictures that its own chains draw.")] = 2000,
     steps: Annotated[int, typer.Option(help="Updates of the residual.")] = 2000,
-    undo: Annotated[bool, typer.Option("--undo", help="Take the residual away again.")] = False,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Take the residual away again; asks before it does.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of samples, weights and batches.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
@@ -36,7 +39,7 @@ def mend_base(
 
     Example: ebm mend-base mine-64 --data scenes.h5 --samples 2000
     """
-    from ebmcli.cli.console import message, print_json
+    from ebmcli.cli.console import confirmed, message, print_json
     from ebmcli.cli.typed import typed_command
     from ebmcli.errors import UsageError
     from ebmcli.registry import find_registry, read_registry, writable_registry
@@ -46,8 +49,13 @@ def mend_base(
     known.get("base", name)
     if undo and data is not None:
         raise UsageError("--undo takes no --data", hint="leave one of them out")
+    if yes and not undo:
+        raise UsageError("--yes goes with --undo", hint="nothing else is asked")
     if undo:
         jobs.check_undo(find_registry(registry), name)  # a bundled one is copied by what is right
+        if not confirmed(f"take the residual of base {name} away", yes=yes):
+            message("nothing was changed")
+            return
         record = jobs.undo(writable_registry(registry), name)
         if as_json:
             print_json({"name": name, **record.to_dict()})

@@ -1,6 +1,5 @@
 """Commands on the registry: list, show, verify, rename, rm, export, import, registry."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -159,7 +158,6 @@ def rm(
     Example: ebm rm color --keep-file
     """
     from ebmcli.cli import console
-    from ebmcli.errors import UsageError
     from ebmcli.registry import writable_registry
     from ebmcli.workflows import registry as jobs
 
@@ -168,12 +166,9 @@ def rm(
     jobs.check_removal(opened.path, records)
     what = ", ".join(f"{record.kind} {record.name}" for record in records)
     files = ", keeping files" if keep_file else f" and files in {opened.path.parent.absolute()}"
-    if not yes:
-        if not (sys.stdin and sys.stdin.isatty()):
-            raise UsageError(f"would remove {what}{files}", hint="add --yes")
-        if not typer.confirm(f"Remove {what}{files}?", err=True):
-            console.message("nothing was removed")
-            return
+    if not console.confirmed(f"remove {what}{files}", yes=yes):
+        console.message("nothing was removed")
+        return
     path = writable_registry(registry)
     for record in records:
         jobs.remove(path, record.name, kind=record.kind, keep_file=keep_file)

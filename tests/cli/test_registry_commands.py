@@ -152,17 +152,8 @@ def test_rm_needs_an_answer(filled: Path) -> None:
 
 
 def test_rm_asks_on_a_terminal(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ebmcli.cli import registry_commands
-
-    class Terminal:
-        def __init__(self, answer: str) -> None:
-            self.answer = answer
-
-        def isatty(self) -> bool:
-            return True
-
+    monkeypatch.setattr("ebmcli.cli.console.can_ask", lambda: True)
     for answer, left in (("n", True), ("y", False)):
-        monkeypatch.setattr(registry_commands, "sys", type("S", (), {"stdin": Terminal(answer)}))
         monkeypatch.setattr("typer.confirm", lambda *_, **__: answer == "y")  # noqa: B023
         assert run(filled, "rm", "color").exit_code == 0
         assert ("color" in read_registry(filled).concepts) == left

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import torch
 from squares import COLOR, SPACE, random_registry, squares_file
+from typer.testing import CliRunner, Result
 
 from ebmcli.checkpoint import file_digest
+from ebmcli.cli.app import app
 from ebmcli.core.base_energy import BaseEnergy
 from ebmcli.core.expression import parse
 from ebmcli.core.logic import compile_formula
@@ -108,6 +110,38 @@ def test_undo_gives_the_very_file_back(ask: Any, registry: Path) -> None:
     assert replace(after, file="") == replace(before, file="")
     with pytest.raises(UsageError, match="not been mended"):
         undo(registry, SPACE)
+
+
+def test_undo_on_the_command_line_asks_first(
+    ask: Any, registry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was learned took minutes to hours, and its file goes."""
+    before = read_registry(registry).get("base", SPACE)
+    mended = go_with_noise(ask()).record
+
+    def undone(*words: str, answer: str = "") -> Result:
+        command = ["mend-base", SPACE, "--undo", *words, "--registry", str(registry)]
+        return CliRunner().invoke(app, command, input=answer)
+
+    refused = undone()
+    assert refused.exit_code == 2
+    assert refused.stderr == (
+        f"error: would take the residual of base {SPACE} away\nhint: add --yes\n"
+    )
+    monkeypatch.setattr("ebmcli.cli.console.can_ask", lambda: True)
+    declined = undone(answer="n\n")
+    assert declined.exit_code == 0
+    assert "nothing was changed" in declined.stderr
+    assert read_registry(registry).get("base", SPACE) == mended
+    assert undone(answer="y\n").exit_code == 0
+    assert read_registry(registry).get("base", SPACE).sha256 == before.sha256
+    go_with_noise(ask())
+    monkeypatch.undo()
+    assert undone("--yes").exit_code == 0
+    assert read_registry(registry).get("base", SPACE).sha256 == before.sha256
+    data = CliRunner().invoke(app, ["mend-base", SPACE, "--yes", "--registry", str(registry)])
+    assert data.exit_code == 2
+    assert "--yes goes with --undo" in data.stderr
 
 
 @pytest.mark.parametrize("renamed", ["before", "between"])

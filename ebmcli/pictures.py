@@ -321,6 +321,8 @@ def _write(path: Path, save: Callable[[BinaryIO], None], *, overwrite: bool) -> 
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:
             save(file)
+            file.flush()
+            os.fsync(file.fileno())
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
     except OSError as error:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ebmcli.checkpoint import bytes_digest
-from ebmcli.core.expression import parse
+from ebmcli.core.expression import concept_names, parse
 from ebmcli.core.factors import Factor
 from ebmcli.evaluation.metrics import weighted_frechet_distance
 from ebmcli.evaluation.truth import holds
@@ -44,31 +44,41 @@ class _Renders:
         weights = _mixed([self.satisfy[formula] for _, formula, _ in drawn], counts)
         return weighted_frechet_distance(torch.cat(list(drawn.values())), self.features, weights)
 
+    def fitting(self, drawn: Mapping[Key, Tensor]) -> int:
+        """Renders that satisfy one of the formulas, of the half that has fewer."""
+        formulas = list(dict.fromkeys(formula for _, formula, _ in drawn))
+        halves = [[of[one] for one in formulas] for of in (self.satisfy, self.others_satisfy)]
+        return min(int(torch.stack(masks).any(0).sum()) if masks else 0 for masks in halves)
+
     def floor(self, drawn: Mapping[Key, Tensor]) -> float:
         """FID of other renders, as many of each formula as were drawn: far from 0 for few."""
         generator = torch.Generator().manual_seed(0)
         chosen = {}
         for key, found in drawn.items():
             fitting = self.others_satisfy[key[1]].double()
-            rows = torch.multinomial(fitting, len(found), replacement=True, generator=generator)
+            few = len(found) > int(fitting.sum())  # then some are taken twice
+            rows = torch.multinomial(fitting, len(found), replacement=few, generator=generator)
             chosen[key] = self.others[rows]
         return self.distance(chosen)
 
 
 def pictures_of_rules(document: Row) -> dict[tuple[str, Way], str]:
-    """For each rule and way of drawing the digest of all pictures that its row is made of.
+    """For each rule and way of drawing a digest of all that its row is made of, but the renders.
 
-    Those are its own and ours, with which it is compared. A rule is left out where pictures of one
-    of its lines were not kept.
+    That is its own pictures, ours, with which it is compared, and the judge. A rule is left out
+    where pictures of one of its lines were not kept.
     """
     found = {}
-    ours = [row.get("pictures") for row in _lines(document, OURS, COMPARED)]
+    ours = _lines(document, OURS, COMPARED)
+    judges = {name: judge["sha256"] for name, judge in document["judges"].items()}
     for rule in rules_of(document):
         for way in dict.fromkeys(map(way_of, _lines(document, rule))):
-            files = [row.get("pictures") for row in _lines(document, rule, way)]
-            if files and all(files):
-                digests = sorted(file["sha256"] for file in [*files, *ours] if file)
-                found[rule, way] = bytes_digest(json.dumps(digests).encode())
+            rows = _lines(document, rule, way)
+            if all(row.get("pictures") for row in rows):
+                files = sorted(
+                    row["pictures"]["sha256"] for row in [*rows, *ours] if row.get("pictures")
+                )
+                found[rule, way] = bytes_digest(json.dumps([files, judges]).encode())
     return found
 
 
@@ -91,7 +101,7 @@ def frechet_rows(
     """A row for each rule and way of drawing: FID, that of ours on the same formulas, the floor.
 
     Args:
-        document: The results. Rows of the same pictures are kept.
+        document: The results. Rows of the same pictures, judge and renders are kept.
         features: The judge's features (N, F) of the pictures of a line, in the order of its groups;
             None where the pictures are gone.
         reference: Real pictures.
@@ -99,36 +109,41 @@ def frechet_rows(
         report: Told what is going on.
 
     Returns:
-        ``value`` is the FID, None where there are fewer pictures than features; ``ours`` that of
-        COMPARED lines of our rule on the same formulas; ``error`` the standard error of their
-        difference, by leaving out one formula after the other; ``floor`` that of real pictures.
-        A rule of which pictures are gone has no row.
+        ``value`` is the FID, None where there are fewer pictures or renders than features; ``ours``
+        that of COMPARED lines of our rule on the same formulas; ``error`` the standard error of
+        their difference, by leaving out one formula after the other; ``floor`` that of real
+        pictures. Pictures of formulas that no render satisfies are not among the ``n``, but
+        ``without_renders``. A rule of which pictures are gone has no row.
     """
     renders = _renders(document, reference, factors)
     older, rows = rows_of_rules(document), []
-    ours = _drawn(_lines(document, OURS, COMPARED), features) or {}
+    ours = _drawn(_lines(document, OURS, COMPARED), features)
     for (rule, way), digest in pictures_of_rules(document).items():
         report(f"FID of {rule}")
         known = older.get((rule, way), {})
-        if known.get("pictures") == digest:
+        if known.get("pictures") == digest and known["data"] == reference.digest:
             rows.append(known)
             continue
         drawn = _drawn(_lines(document, rule, way), features)
         if drawn is not None:
-            same = ours if (rule, way) != (OURS, COMPARED) else {}
+            same = ours if ours and (rule, way) != (OURS, COMPARED) else {}
             row = {"rule": rule, "attempts": way.attempts, "by_branch": way.by_branch}
-            rows.append(row | _estimates(renders, drawn, same) | {"pictures": digest})
+            row |= _estimates(renders, drawn, same)
+            rows.append(row | {"pictures": "" if ours is None else digest})  # "": not for good
     return rows
 
 
 def _estimates(renders: _Renders, drawn: Mapping[Key, Tensor], others: Mapping[Key, Tensor]) -> Row:
     """FID of drawn pictures, that of others of the same formulas, and that of renders."""
+    n_drawn = sum(map(len, drawn.values()))
     drawn = {key: found for key, found in drawn.items() if key[1] in renders.satisfy}
     same = {key: others[key] for key in drawn if key in others}
     n = sum(map(len, drawn.values()))
+    n_features = renders.features.shape[1]
     row: Row = {"n": n, "formulas": len({key[:2] for key in drawn}), "data": renders.digest}
+    row |= {"without_renders": n_drawn - n, "n_features": n_features}
     row |= dict.fromkeys(("value", "floor", "ours", "error"))
-    if n >= renders.features.shape[1]:
+    if min(n, renders.fitting(drawn)) >= n_features:
         row |= {"value": renders.distance(drawn), "floor": renders.floor(drawn)}
         if len(same) == len(drawn):
             error = _jackknife_error(renders, drawn, same)
@@ -165,12 +180,15 @@ def _drawn(
 def _renders(document: Row, reference: Reference, factors: Mapping[str, Factor]) -> _Renders:
     """Half of the real pictures to compare with, half for the floor.
 
-    Formulas that none of a half satisfies are left out.
+    Formulas that none of a half satisfies are left out, and those with a concept that is no longer
+    there, as in lines of an older registry.
     """
-    formulas = {group["formula"] for row in document["rows"] for group in row["groups"]}
+    rules = [row for row in document["rows"] if row["part"] == "rules"]
+    asked = dict.fromkeys(group["formula"] for row in rules for group in row["groups"])
+    formulas = [one for one in asked if factors.keys() >= set(concept_names(parse(one)))]
     truth = by_concept(reference.truth, factors)
     half = len(reference.features) // 2
-    masks = {formula: holds(parse(formula), truth) for formula in sorted(formulas)}
+    masks = {formula: holds(parse(formula), truth) for formula in formulas}
     known = {f: m for f, m in masks.items() if bool(m[:half].any()) and bool(m[half:].any())}
     return _Renders(
         features=reference.features[half:],

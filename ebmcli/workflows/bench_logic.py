@@ -7,6 +7,7 @@ Every finished line is written to ``logic.json`` at once, so that a long benchma
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ebmcli.checkpoint import write_bytes
@@ -19,7 +20,14 @@ from ebmcli.registry import Registry
 from ebmcli.workflows.bench_compare import line_of
 from ebmcli.workflows.bench_fid import frechet_rows, pictures_of_rules, rows_of_rules
 from ebmcli.workflows.bench_page import logic_page
-from ebmcli.workflows.bench_pictures import drawn_groups, keep, kept
+from ebmcli.workflows.bench_pictures import (
+    PICTURES,
+    check_folder,
+    drawn_groups,
+    keep,
+    kept,
+    remove_others,
+)
 from ebmcli.workflows.bench_plan import (
     BenchRequest,
     Group,
@@ -133,9 +141,15 @@ def bench_logic(
                 row["pictures"] = keep(request.folder, line, drawn_groups(row), images)
                 document["rows"] = _with(document["rows"], row, line)
                 write_results(document, path)
-        _compare_with_renders(work, document)
-        write_results(document, path)
-        _write_pages(work, document)
+            remove_others(request.folder, document["rows"])
+            _compare_with_renders(work, document)
+            write_results(document, path)
+            _write_pages(work, document)
+        if n_gone := sum(_is_gone(row, request.folder) for row in document["rows"]):
+            announce(
+                f"note: the pictures of {n_gone} finished lines are not in "
+                f"{request.folder / PICTURES}: their rules have no new FID; --overwrite draws all"
+            )
     except KeyboardInterrupt as error:
         n_rows = len(document["rows"])
         problem = f"interrupted; {n_rows} finished lines are in {path}"
@@ -197,6 +211,7 @@ def _opened(work: _Work) -> Document:
         for name in FILES[1:]:
             if (request.folder / name).exists():
                 raise OutputExistsError(request.folder / name)
+    check_folder(request.folder, fresh=not path.exists() and not request.overwrite)
     fresh = {
         "format": FORMAT,
         "version": VERSION,
@@ -225,6 +240,11 @@ def _finished(document: Document, line: Line, groups: list[Group], registry: Reg
         _is_of(row, line) and same_plan(row, groups) and is_current(row["digests"], registry)
         for row in document["rows"]
     )
+
+
+def _is_gone(row: Row, folder: Path) -> bool:
+    """Has a line of the comparison of rules pictures that are no longer there?"""
+    return row["part"] == "rules" and row["n"] > 0 and kept(folder, row) is None
 
 
 def _with(rows: list[Row], row: Row, line: Line) -> list[Row]:

@@ -71,7 +71,7 @@ def _head(document: Document) -> str:
             "*by branch* have no part in the comparison: every picture is given one way for its "
             "formula to be true, by its prior; by default it is also drawn again while the model "
             "itself finds it wrong. *FID* is on the judge's own features against renders of the "
-            "same formulas, of 128 pictures (its features) or more. The "
+            "same formulas, of as many pictures as it has features or more. The "
             "*ceiling* is the judge's own accuracy on renders. *Largest gap*: of all "
             "alternatives of an `or`, how far the share of right pictures is from that under "
             "the prior of the concepts at strength 1, ± the noise of counting so few pictures.",
@@ -188,7 +188,7 @@ def _fid(document: Document) -> str:
     rows = fid_rows(document)
     title = "## FID by rule\n"
     if not rows:
-        return f"{title}\nNot measured: it takes 128 pictures of a rule, and their files.\n"
+        return f"{title}\nNot measured: {_no_fid(document)}.\n"
     lines = [
         title,
         "All pictures of a rule together, against renders in which every formula counts as often "
@@ -200,8 +200,23 @@ def _fid(document: Document) -> str:
         "| rule | drawn | formulas | pictures | FID | same formulas | difference | renders |",
         "| --- |" + " ---: |" * 7,
         *(f"| {' | '.join(cells)} |" for cells in rows),
+        "",
     ]
-    return "\n".join([*lines, ""])
+    n = max(row["without_renders"] for row in document["fid"])
+    if n:
+        lines += [f"Left out: up to {n} pictures of a rule whose formulas no render satisfies.", ""]
+    return "\n".join(lines)
+
+
+def _no_fid(document: Document) -> str:
+    """Why there is no FID."""
+    rows = document.get("fid") or []
+    if not rows:
+        return "the pictures of these lines were not kept"
+    most, n_features = max(row["n"] for row in rows), rows[0]["n_features"]
+    if most < n_features:
+        return f"it takes {n_features} pictures of a rule, as many as the judge has features"
+    return f"fewer than {n_features} renders to compare with satisfy the formulas"
 
 
 def fid_rows(document: Document) -> list[list[str]]:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebmcli.checkpoint import file_digest
-from ebmcli.errors import FileFormatError
-from ebmcli.pictures import read_tiles, tiles, write_png
+from ebmcli.errors import FileFormatError, OutputError, OutputExistsError
+from ebmcli.pictures import read_png_metadata, read_tiles, tiles, write_png
 from ebmcli.workflows.bench_plan import Line
 
 Row = dict[str, Any]
@@ -21,6 +21,7 @@ Images = NDArray[np.uint8]  # (N, S, S, 3)
 
 PICTURES = "pictures"  # the folder
 COLUMNS = 12  # of a file, chosen
+GROUPS = "ebm:groups"  # their text in a file: formula, seed and number of pictures of each
 
 
 def keep(folder: Path, line: Line, groups: list[Row], images: Images) -> Row | None:
@@ -35,7 +36,7 @@ def keep(folder: Path, line: Line, groups: list[Row], images: Images) -> Row | N
     parts += ["by-branch"] * line.by_branch
     parts += [f"{line.attempts}-attempt{'s' * (line.attempts > 1)}"]
     name = f"{PICTURES}/{'-'.join(parts)}.png"
-    known = {"ebm:groups": json.dumps(groups)}
+    known = {GROUPS: json.dumps(groups)}
     write_png(folder / name, tiles(images, columns=COLUMNS), known, overwrite=True)
     return {"file": name, "sha256": file_digest(folder / name)}
 
@@ -51,6 +52,40 @@ def kept(folder: Path, row: Row) -> Images | None:
         return read_tiles(folder / file["file"], row["n"], columns=COLUMNS)
     except FileFormatError:
         return None
+
+
+def check_folder(folder: Path, *, fresh: bool) -> None:
+    """Refuse, before anything is drawn, a place where pictures cannot be kept.
+
+    Raises:
+        OutputExistsError: Pictures of other results are there, and these begin afresh.
+        OutputError: A file has the name of the folder.
+    """
+    place = folder / PICTURES
+    if place.exists() and not place.is_dir():
+        raise OutputError(f"cannot write {place}: it is a file", hint="choose another folder")
+    if fresh and _ours(place):
+        raise OutputExistsError(place)
+
+
+def remove_others(folder: Path, rows: list[Row]) -> None:
+    """Remove pictures of lines that are no longer in the results; other files stay."""
+    known = {row["pictures"]["file"] for row in rows if row.get("pictures")}
+    for path in _ours(folder / PICTURES):
+        if f"{PICTURES}/{path.name}" not in known:
+            path.unlink(missing_ok=True)
+
+
+def _ours(place: Path) -> list[Path]:
+    """The files in a folder that :func:`keep` wrote."""
+    return [path for path in sorted(place.glob("*.png")) if GROUPS in _texts(path)]
+
+
+def _texts(path: Path) -> dict[str, str]:
+    try:
+        return read_png_metadata(path)
+    except FileFormatError:
+        return {}
 
 
 def drawn_groups(row: Row) -> list[Row]:

@@ -140,7 +140,7 @@ def test_the_error_is_that_of_leaving_out_one_formula_after_the_other() -> None:
     assert math.isfinite(both["error"])
 
 
-def test_too_few_pictures_have_no_distance(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_few_pictures_have_no_distance() -> None:
     few = kept(line("nested-2", "dng", [9, None, None, None]))
     few["groups"][0]["n"] = few["n"] = 3  # of four features
     _, found = measured(OURS, few, album=Album({"exact": True, "dng": True}))
@@ -165,7 +165,57 @@ def test_every_way_of_drawing_has_a_row_and_lines_without_pictures_have_none() -
     assert measured(OURS, album=Album(ours, gone={"exact"})) == []
 
 
-def test_rows_of_the_same_pictures_are_not_made_again() -> None:
+def test_too_few_renders_have_no_distance() -> None:
+    """Each half needs as many as there are features, of pictures that satisfy the formulas."""
+    whole, album = document(OURS), Album({"exact": True})
+    masks = [holds(parse(formula), reference().truth) for formula in FORMULAS]
+    either = torch.stack(masks).any(0).nonzero()[:, 0]
+    for n, known in ((8, True), (6, False)):  # half of them in each half, four features
+        few = taken(reference(), torch.cat([either[: n // 2], either[-(n // 2) :]]))
+        (found,) = frechet_rows(whole, album, few, CONCEPTS, report=lambda _: None)
+        assert (found["value"] is not None) == known
+    assert "fewer than 4 renders" in logic_page(whole | {"fid": [found]})
+
+
+def test_formulas_without_renders_are_counted_and_told() -> None:
+    """No render is red and not tall: twenty pictures of forty are left out."""
+    real = reference()
+    others = ~holds(parse(FORMULAS[0]), real.truth)
+    found = frechet_rows(
+        document(OURS), Album({"exact": True}), taken(real, others), CONCEPTS, report=lambda _: None
+    )
+    assert [(row["n"], row["without_renders"], row["formulas"]) for row in found] == [(20, 20, 1)]
+    page = logic_page(document(OURS) | {"fid": found})
+    assert "Left out: up to 20 pictures of a rule" in page
+
+
+def test_lines_of_concepts_that_are_gone_are_left_out() -> None:
+    """As after a concept was removed or renamed and some lines were drawn again."""
+    older = kept(line("and-2", "exact", [9] * 4))
+    for group in older["groups"]:
+        group["formula"] = group["formula"].replace("color=red", "hat")
+    album = Album({"exact": True})
+
+    def features(row: Row) -> Tensor | None:
+        return torch.zeros(40, 4) if row["row"] == "and-2" else album(row)
+
+    whole = document(OURS, older)
+    (found,) = frechet_rows(whole, features, reference(), CONCEPTS, report=lambda _: None)
+    assert (found["n"], found["without_renders"]) == (40, 40)
+
+
+def taken(real: Reference, rows: Tensor) -> Reference:
+    """Some of the real pictures."""
+    labels = {name: values[rows] for name, values in real.truth.values.items()}
+    n = len(labels["color"])
+    truth = Readings(factors=CONCEPTS, values=labels, probabilities={}, present=torch.ones(n))
+    return Reference(
+        data=Labelled(torch.empty(0), labels), truth=truth, readings=truth,
+        features=real.features[rows], digest=real.digest,
+    )  # fmt: skip
+
+
+def test_rows_of_the_same_pictures_judge_and_renders_are_not_made_again() -> None:
     album = Album({"exact": True, "paper": False})
     first = measured(OURS, WRONG, album=album)
     whole = document(OURS, WRONG) | {"fid": first}
@@ -179,6 +229,19 @@ def test_rows_of_the_same_pictures_are_not_made_again() -> None:
     again = measured(other, WRONG, album=album, older=first)
     assert [row["pictures"] for row in again] != [row["pictures"] for row in first]
     assert set(album.asked) == {"exact", "paper"}
+    judged = whole | {"judges": {"judge-squares": {"sha256": "sha256:1"}}}
+    assert pictures_of_rules(judged).keys() == known.keys()
+    assert not set(pictures_of_rules(judged).values()) & set(known.values())
+    rendered = [row | {"data": "sha256:other"} for row in first]
+    assert measured(OURS, WRONG, album=album, older=rendered) == first
+
+
+def test_a_row_without_ours_is_made_again_when_they_are_back() -> None:
+    right = {"exact": True, "paper": False}
+    alone = measured(OURS, WRONG, album=Album(right, gone={"exact"}))
+    assert [(row["rule"], row["ours"]) for row in alone] == [("paper", None)]
+    both = measured(OURS, WRONG, album=Album(right), older=alone)
+    assert both == measured(OURS, WRONG, album=Album(right))
 
 
 def test_the_page_shows_it() -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from several_requests import each
 from squares import COLOR, FACTORS, SIZE, SPACE, put_concept, random_registry, squares_file
 
@@ -19,12 +20,15 @@ from ebmcli.errors import (
     ExpressionError,
     FileFormatError,
     InterruptedRun,
+    OutputError,
     OutputExistsError,
     UsageError,
 )
 from ebmcli.registry import Registry, read_registry
 from ebmcli.workflows.bench_logic import bench_logic, readable_concepts
+from ebmcli.workflows.bench_pictures import drawn_groups, kept
 from ebmcli.workflows.bench_plan import BenchRequest
+from ebmcli.workflows.bench_sheet import shown_groups
 from ebmcli.workflows.generate import GenerateRequest, draw_together
 from ebmcli.workflows.judge import JudgeRequest, train_judge
 from ebmcli.workflows.judging import load_judge
@@ -110,7 +114,7 @@ def test_every_line_has_its_numbers_and_a_refusal_is_one(
     assert paper["refused"]["reasons"] == {"by the paper's rules this is no density": len(refused)}
     assert paper["n"] == 12 - sum(group["n"] for group in refused)
     assert exact["unwanted"]["n"] == 12
-    assert exact["ceiling"] is None or 0 <= exact["ceiling"] <= 1
+    assert 0 <= exact["ceiling"] <= 1
     either = rows["or-values", "exact", 1]["branches"]
     assert {one["formula"] for one in either["shares"]} <= {
         group["formula"] for group in rows["or-values", "exact", 1]["groups"]
@@ -195,6 +199,75 @@ def test_a_resumed_benchmark_draws_only_what_is_missing(
         bench_logic(ask(home, tmp_path, resume=True, n=7), registry, draw=each(draw), report=quiet)
     one = ask(home, tmp_path, rows=("and-2",), overwrite=True, rules=("paper",))
     assert len(bench_logic(one, registry, draw=each(draw), report=quiet)["rows"]) == 1
+
+
+def test_every_picture_stays_with_its_formula(
+    home: Path, registry: Registry, tmp_path: Path
+) -> None:
+    """Pictures of one gray value each, by their seed: in files, on the sheet, in the FID."""
+
+    def gray(seed: int) -> int:
+        return seed * 37 % 251
+
+    def painted(request: GenerateRequest) -> Made:
+        if request.logic == "paper" and request.expression.startswith("~"):
+            raise ExpressionError("no", request.expression, 0)
+        images = np.full((request.n, SIZE, SIZE, 3), gray(request.seed), dtype=np.uint8)
+        return Made(images=images, attempts=[1] * request.n)
+
+    request = ask(home, tmp_path, n=75, rows=("not",), data=None)
+    request = replace(request, data=squares_file(tmp_path / "many.h5", n=900, seed=3))
+    found = bench_logic(request, registry, draw=each(painted), report=quiet)
+    for row in found["rows"]:
+        images = kept(tmp_path, row)
+        assert images is not None
+        groups = drawn_groups(row)
+        expected = [gray(g["first_picture_seed"]) for g in groups for _ in range(g["n"])]
+        assert images[:, 0, 0, 0].tolist() == expected
+        assert len(set(expected)) > 10
+    with Image.open(tmp_path / "logic.png") as image:
+        sheet = set(np.asarray(image.convert("RGB")).reshape(-1, 3)[:, 0].tolist())
+    shown = shown_groups(found["rows"][0])
+    assert {gray(group["first_picture_seed"]) for group in shown} <= sheet
+    fid = {(row["rule"], row["attempts"]): row for row in found["fid"]}
+    ours, paper, default = (fid[key] for key in (("exact", 1), ("paper", 1), ("exact", 3)))
+    assert (ours["n"], default["n"]) == (150, 150)
+    assert ours["value"] == default["value"] == default["ours"] > 10 * ours["floor"]
+    assert paper["n"] < 150
+    assert "| exact | 1 attempt |" in (tmp_path / "logic.md").read_text()
+
+
+def test_pictures_of_other_results_are_neither_replaced_nor_left(
+    home: Path, registry: Registry, tmp_path: Path
+) -> None:
+    def never(request: GenerateRequest) -> Made:
+        raise AssertionError(request)
+
+    rows = ("and-2",)
+    bench_logic(ask(home, tmp_path, rows=rows), registry, draw=each(draw), report=quiet)
+    own = tmp_path / "pictures" / "holiday.png"
+    Image.new("RGB", (4, 4)).save(own)
+    for path in tmp_path.glob("logic.*"):
+        path.unlink()
+    with pytest.raises(OutputExistsError, match="pictures"):
+        bench_logic(ask(home, tmp_path, rows=rows), registry, draw=each(never), report=quiet)
+    fewer = ask(home, tmp_path, rows=rows, rules=("exact",), overwrite=True)
+    found = bench_logic(fewer, registry, draw=each(draw), report=quiet)
+    files = {path.name for path in (tmp_path / "pictures").iterdir()}
+    assert files == {
+        "holiday.png", "and-2-exact-1-steps-1-attempt.png",
+        "and-2-exact-1-steps-by-branch-3-attempts.png",
+    }  # fmt: skip
+    notes: list[str] = []
+    for row in found["rows"]:
+        (tmp_path / row["pictures"]["file"]).unlink()
+    again = ask(home, tmp_path, rows=rows, rules=("exact",), resume=True)
+    bench_logic(again, registry, draw=each(draw), report=quiet, announce=notes.append)
+    assert "the pictures of 2 finished lines are not in" in notes[0]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "pictures").write_text("a file")
+    with pytest.raises(OutputError, match="it is a file"):
+        bench_logic(ask(home, tmp_path / "other"), registry, draw=each(never), report=quiet)
 
 
 def test_new_weights_and_new_formulas_are_measured_again(

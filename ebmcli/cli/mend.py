@@ -8,6 +8,8 @@ import typer
 
 from ebmcli.cli import completion
 
+DEFAULTS = (2000, 2000, 0, "auto")  # samples, steps, seed, device
+
 
 def mend_base(
     name: Annotated[
@@ -19,14 +21,14 @@ def mend_base(
         ),
     ],
     data: Annotated[Path | None, typer.Option(help="Dataset file of its space.")] = None,
-    samples: Annotated[int, typer.Option(help="Pictures that its own chains draw.")] = 2000,
-    steps: Annotated[int, typer.Option(help="Updates of the residual.")] = 2000,
+    samples: Annotated[int, typer.Option(help="Pictures that its own chains draw.")] = DEFAULTS[0],
+    steps: Annotated[int, typer.Option(help="Updates of the residual.")] = DEFAULTS[1],
     undo: Annotated[
         bool, typer.Option("--undo", help="Take the residual away again; asks before it does.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of samples, weights and batches.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = DEFAULTS[3],
+    seed: Annotated[int, typer.Option(help="Seed of samples, weights and batches.")] = DEFAULTS[2],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     registry: Annotated[
         Path | None, typer.Option("--registry", help="registry.yaml to use.")
@@ -47,8 +49,9 @@ def mend_base(
 
     known = read_registry(find_registry(registry))
     known.get("base", name)
-    if undo and data is not None:
-        raise UsageError("--undo takes no --data", hint="leave one of them out")
+    if undo and (data is not None or (samples, steps, seed, device) != DEFAULTS):
+        problem = "--undo takes no --data and no settings of a training"
+        raise UsageError(problem, hint=f"ebm mend-base {name} --undo")
     if yes and not undo:
         raise UsageError("--yes goes with --undo", hint="nothing else is asked")
     if undo:

@@ -155,6 +155,7 @@ def add_concept(
     )  # fmt: skip
     others = listed(to)
     plan, _ = plan_added(request, others)
+    _tell(plan)
     if dry_run:
         _show_plan(plan)
         return
@@ -199,6 +200,7 @@ def _run(request: Any, *, kind: str, dry_run: bool, as_json: bool) -> None:
 
     planned = plan_base if kind == "base" else plan_concept
     plan = planned(request)
+    _tell(plan)
     if dry_run:
         _show_plan(plan)
         return
@@ -217,6 +219,13 @@ def _run(request: Any, *, kind: str, dry_run: bool, as_json: bool) -> None:
     _show(trained)
     if plan.resting:
         warn_of_other_base(request.name, plan.resting)
+
+
+def _tell(plan: Any) -> None:
+    from ebmcli.cli.console import message
+
+    for note in plan.notes:
+        message(note)
 
 
 def _show_plan(plan: Any) -> None:

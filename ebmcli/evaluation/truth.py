@@ -5,8 +5,8 @@ coordinates are within a tolerance; ``size=0.4`` within a tolerance of its own; 
 comparison; ``object(color=red, position=(0,0))`` when one object has all the parts. Connectives are
 those of boolean logic.
 
-Tolerances (:func:`tolerance_of`) are lengths where a factor is measured in the world units of the
-renderer, and a tenth of its range where it has any other unit: degrees, years, none.
+Tolerances (:func:`tolerance_of`) are a tenth of a factor's range, but 0.05 for sizes in the world
+units of the renderer.
 """
 
 import operator
@@ -18,11 +18,10 @@ from ebmcli.core.expression import Expression, Literal, interpret, literals
 from ebmcli.core.factors import Factor
 from ebmcli.evaluation.judge import Readings
 
-WORLD_UNITS = "world units"  # the unit of the factors that ebm renders, kept with each of them
-POSITION_TOLERANCE = 0.2  # per coordinate, world units
-SCALAR_TOLERANCE = 0.05  # world units
-RANGE_SHARE = 0.1  # of the range of any other factor; chosen: 0.2 on [-1, 1], as for places above
-WIDE = 2.0  # times the tolerance of a place: 0.4 world units, as Du, Li, Mordatch (2020) have it
+WORLD_UNITS = "world units"  # the unit of the sizes that ebm renders, kept with the factor
+SCALAR_TOLERANCE = 0.05  # world units, chosen
+RANGE_SHARE = 0.1  # of the range of any other factor; chosen: 0.2 per coordinate on [-1, 1]
+WIDE = 2.0  # times the tolerance of a place: 0.4 on [-1, 1], as Du, Li, Mordatch (2020) have it
 PRESENT = 0.5  # a picture shows an object when the judge says so with more than this probability
 
 
@@ -62,15 +61,15 @@ def holds(
 def tolerance_of(factor: Factor) -> float:
     """Largest error of a number, or of each coordinate of a place, in the factor's unit.
 
-        0.2 for places, 0.05 for numbers        in world units
-        (high - low) / 10                       in any other unit
+        0.05                    of a number in world units
+        (high - low) / 10       of any other, and of a place: 0.2 on [-1, 1]
 
     Names have none: 0.
     """
     if factor.names or factor.kind == "objects":
         return 0.0
-    if factor.unit == WORLD_UNITS:
-        return POSITION_TOLERANCE if factor.kind == "position" else SCALAR_TOLERANCE
+    if factor.unit == WORLD_UNITS and factor.kind == "scalar":
+        return SCALAR_TOLERANCE
     return RANGE_SHARE * (factor.high - factor.low)
 
 

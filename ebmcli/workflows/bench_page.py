@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from ebmcli.evaluation.formulas import LEAST_PRIOR, MOST_PRIOR, NESTED, OR_ROWS, ROWS
-from ebmcli.evaluation.truth import POSITION_TOLERANCE
 from ebmcli.workflows.bench_aims import Aim, aims, mean_and_error
 from ebmcli.workflows.bench_compare import (
     COMPARED,
@@ -64,8 +63,8 @@ def _head(document: Document) -> str:
             "",
             "*Right*: the formula holds by the readings of a judge that never saw an energy, and "
             "the judge sees an object; mean over seeds ± standard error, of counting or over "
-            "seeds, whichever is larger. A place is right within "
-            f"{POSITION_TOLERANCE:g} per coordinate. *Refused*: the rule has no energy for the "
+            "seeds, whichever is larger. A place is right within a tenth of its range per "
+            "coordinate, 0.2 on [-1, 1]. *Refused*: the rule has no energy for the "
             "formula; *right* counts the others only. *Energy calls* are those of one picture "
             "through all noise levels: at one attempt they are the same for all rules. Lines "
             "*by branch* have no part in the comparison: every picture is given one way for its "

@@ -17,7 +17,7 @@ from ebmcli.registry.schema import check_name, twin_names
 from ebmcli.workflows.device import resolve_device
 from ebmcli.workflows.origin import has_seen
 from ebmcli.workflows.partners import check_blanks, check_hues, check_partner
-from ebmcli.workflows.settings import Settings, changed, default_settings
+from ebmcli.workflows.settings import Settings, changed, default_settings, idle_keys
 
 MIN_IMAGES = 100
 N_SEEDS = 1 << 32  # torch reads the low 32 bits of a seed only
@@ -63,6 +63,13 @@ class Plan:
     weights: Path
     device: torch.device
     resting: tuple[str, ...] = ()  # concepts on the base of this name, which is to be replaced
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know before it runs."""
+        idle = idle_keys(self.method, self.request.assignments)
+        what = "a base" if self.method == "base" else f"--method {self.method}"
+        return [f"note: --set {', '.join(idle)} changes nothing for {what}"] if idle else []
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for people and for config.json."""

@@ -82,6 +82,7 @@ def test_only_a_command_that_is_right_copies_the_bundled_registry(
     assert run("mend-base", "nothing", "--data", str(data)) == 2
     assert run("mend-base", SPACE, "--undo") == 2
     assert run("mend-base", SPACE, "--undo", "--data", str(data)) == 2
+    assert run("mend-base", SPACE, "--undo", "--steps", "9") == 2
     assert run("train-judge", "judge", "--data", "nothing.h5") == 1
     assert run("train-judge", "judge", "--data", unseen, "--minutes", "0") == 2
     assert run("train-judge", "judge", "--data", unseen, "--minutes", "1", "--steps", "9") == 2
@@ -176,6 +177,20 @@ def test_a_dry_run_does_not_copy_the_bundled_registry(
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     assert files(home) == before
+
+
+def test_settings_that_change_nothing_are_told(ebm: Any, registry: Path) -> None:
+    """QUICK has some for all: each command has no use for one of them."""
+    put_concept(registry, TALL)
+    quick = {"train-base": "score_batch changes nothing for a base"}
+    quick |= dict.fromkeys(("train", "add-concept"), "n_components changes nothing for --method")
+    names = {"train-base": "new", "train": "color", "add-concept": "color"}
+    for command, note in quick.items():
+        words = [command, names[command], *(("--to", "tall") if command == "add-concept" else ())]
+        assert note in ebm(*words, "--dry-run").stderr
+    both = ebm("train", "color", "--dry-run", "--method", "both", "--set", "ratio_weight=1")
+    assert "note: --set n_components, score_batch changes nothing for --method both" in both.stderr
+    assert "ratio_weight" not in both.stderr
 
 
 @pytest.mark.parametrize(

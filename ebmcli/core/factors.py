@@ -133,16 +133,6 @@ def as_typed(factor: Factor, number: float) -> float:
     return min(max(round(number, digits), factor.low), factor.high) + 0.0  # no minus zero
 
 
-def hat_weights(value: float, nodes: Sequence[float]) -> list[float]:
-    """Linear interpolation weights of a value on evenly spaced nodes: at most two are not 0.
-
-    m_k = max(0, 1 - |value - node_k| / spacing); values outside are moved to the nearest end.
-    """
-    spacing = nodes[1] - nodes[0]
-    inside = min(max(value, nodes[0]), nodes[-1])
-    return [max(0.0, 1.0 - abs(inside - node) / spacing) for node in nodes]
-
-
 def point_membership(factor: Factor, value: Value) -> list[float]:
     """Membership of every cell in the event "the value is c", highest value 1.
 
@@ -164,17 +154,3 @@ def fading(nodes: Sequence[float], centre: float, *, spacing: float) -> list[flo
     """exp(-d^2 / (2 h^2)) of every node, h half a spacing, 0 beyond 3 h, the nearest node 1."""
     axis = [math.exp(-0.5 * ((node - centre) / (POINT_WIDTH * spacing)) ** 2) for node in nodes]
     return [m / max(axis) if m > 0.011 * max(axis) else 0.0 for m in axis]
-
-
-def range_membership(factor: Factor, comparison: str, bound: float) -> list[float]:
-    """Membership of every node of a scalar in "value > bound" (or <, >=, <=).
-
-    A node's cell reaches half a spacing to each side; its membership is the share of that cell
-    that satisfies the comparison.
-    """
-    half = factor.spacing / 2
-    above = []
-    for node in factor.nodes:
-        low, high = max(node - half, factor.low), min(node + half, factor.high)
-        above.append(min(1.0, max(0.0, (high - bound) / (high - low))))
-    return above if comparison in (">", ">=") else [1.0 - m for m in above]

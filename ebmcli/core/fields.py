@@ -48,22 +48,6 @@ def cell_nodes(factor: Factor) -> tuple[float, ...]:
     return tuple(floor.low + (i + 0.5) * width for i in range(N_FIELD_CELLS))
 
 
-def cell_of(factor: Factor, place: tuple[float, float]) -> int:
-    """The cell an object belongs to: the one it stands in; places outside go to the edge."""
-    floor = floor_of(factor)
-    width = (floor.high - floor.low) / N_FIELD_CELLS
-    i, j = (
-        min(max(math.floor((part - floor.low) / width), 0), N_FIELD_CELLS - 1) for part in place
-    )
-    return i * N_FIELD_CELLS + j
-
-
-def cell_place(factor: Factor, cell: int) -> tuple[float, float]:
-    """The middle of a cell."""
-    nodes = cell_nodes(factor)
-    return nodes[cell // N_FIELD_CELLS], nodes[cell % N_FIELD_CELLS]
-
-
 def outcomes(factor: Factor) -> list[dict[str, str]]:
     """What an object can look like: the names of outcome k stand at k - 1, for k from 1."""
     parts = appearance_of(factor)

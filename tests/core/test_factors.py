@@ -5,15 +5,16 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from references import hat_weights
 
+from ebmcli.core.expression import Literal
 from ebmcli.core.factors import (
     POINT_WIDTH,
     Factor,
     as_typed,
-    hat_weights,
     point_membership,
-    range_membership,
 )
+from ebmcli.core.logic import range_rows
 
 COLOR = Factor(name="color", kind="categorical", names=("red", "green", "blue"))
 OLD = Factor(name="old", kind="binary", names=("no", "yes"))
@@ -99,14 +100,18 @@ def test_a_place_is_the_product_of_its_axes_and_its_nearest_node_belongs_fully(
     assert distances[membership.index(1)] == pytest.approx(min(distances))
 
 
+def share_of(comparison: str, bound: float) -> list[float]:
+    """The share of every cell that satisfies a comparison."""
+    statement = Literal("size", comparison, bound)
+    return range_rows([statement], SIZE).get((True,), [0.0] * SIZE.n_cells)
+
+
 @given(st.floats(0.2, 0.6))
 @settings(deadline=None)
 def test_a_range_holds_the_share_of_a_uniform_value(bound: float) -> None:
     """A uniform value has 1/32 of its mass at each end node, 1/16 at the others."""
     prior = [1 / 32, *[1 / 16] * 15, 1 / 32]
-    above, below = range_membership(SIZE, ">", bound), range_membership(SIZE, "<", bound)
-    assert range_membership(SIZE, ">=", bound) == above
-    assert range_membership(SIZE, "<=", bound) == below
+    above, below = share_of(">", bound), share_of("<", bound)
     assert [a + b for a, b in zip(above, below, strict=True)] == pytest.approx([1.0] * 17)
     assert above == sorted(above)
     mass = math.fsum(p * m for p, m in zip(prior, above, strict=True))
@@ -114,7 +119,7 @@ def test_a_range_holds_the_share_of_a_uniform_value(bound: float) -> None:
 
 
 def test_a_node_on_the_bound_belongs_by_half() -> None:
-    above = range_membership(SIZE, ">", 0.4)
+    above = share_of(">", 0.4)
     assert above == pytest.approx([0.0] * 8 + [0.5] + [1.0] * 8, abs=1e-12)
 
 

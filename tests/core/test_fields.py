@@ -13,6 +13,7 @@ from random import Random
 
 import pytest
 import torch
+from references import cell_of, cell_place
 
 from ebmcli.core.composition import event_log_probs
 from ebmcli.core.expression import Expression, Literal, parse
@@ -20,8 +21,6 @@ from ebmcli.core.factors import N_FIELD_CELLS, Factor
 from ebmcli.core.fields import (
     FieldTable,
     cell_nodes,
-    cell_of,
-    cell_place,
     chance,
     field_table,
     outcomes,

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from references import cell_place
 from several import OBJECT
 
 from ebmcli.core.factors import N_FIELD_CELLS
-from ebmcli.core.fields import cell_place
 from ebmcli.core.found import found_objects, n_matched
 from ebmcli.core.inference import map_estimate
 

@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
+from references import hat_weights
 from torch import Tensor
 
-from ebmcli.core.factors import Factor, hat_weights
+from ebmcli.core.factors import Factor
 from ebmcli.core.inference import fuse, log_posterior_at, map_estimate, node_places
 
 SIZE = Factor(name="size", kind="scalar", low=0.0, high=1.6)  # nodes 0.1 apart

@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
+from references import hat_weights
 from squares import COLOR, FACTORS, PLACE, TALL, WIDTH
 
-from ebmcli.core.factors import N_POSITION_CELLS, Factor, Value, hat_weights
+from ebmcli.core.factors import N_POSITION_CELLS, Factor, Value
 from ebmcli.core.targets import cell_weights, label_tensor, prior
 
 

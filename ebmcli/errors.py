@@ -127,6 +127,10 @@ class DivergedError(EbmError):
     """Training or drawing produced numbers that are not finite."""
 
 
+class DeadError(DivergedError):
+    """Training has left a network that no update changes."""
+
+
 class InterruptedRun(EbmError):
     """The user pressed Ctrl-C; what was done is safe and ``hint`` resumes it."""
 

@@ -19,7 +19,7 @@ from unicodedata import category
 import typer
 
 from ebmcli.cli.layout import table_lines, wrapped
-from ebmcli.errors import EbmError, UsageError
+from ebmcli.errors import EbmError, InterruptedRun, UsageError
 
 QUIET_SECONDS = 10.0  # between two plain lines of progress
 DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -113,6 +113,20 @@ def training_progress(title: str) -> Iterator[Callable[[TrainingReport], None]]:
             report(update.step, update.n_steps, note=note)
 
         yield report_update
+
+
+@contextmanager
+def whole_or_nothing() -> Iterator[None]:
+    """Work whose result is written at its end: after Ctrl-C say that there is none.
+
+    Raises:
+        InterruptedRun: Ctrl-C.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        hint = "nothing was written; repeat the command"
+        raise InterruptedRun("interrupted", hint=hint) from error
 
 
 def can_ask() -> bool:

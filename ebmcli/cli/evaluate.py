@@ -96,7 +96,7 @@ def train_judge(
     name: Annotated[str, typer.Argument(help="Name in the registry, as judge-scenes-64.")],
     data: Annotated[Path, typer.Option(help="Dataset that no energy was trained on.")],
     held: Annotated[
-        Path | None, typer.Option(help="Dataset to measure on; without it, the last twentieth.")
+        Path | None, typer.Option(help="Dataset to measure on; else its last twentieth, or 32.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Updates; 2500 without --minutes.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Time to train, instead.")] = None,
@@ -110,7 +110,7 @@ def train_judge(
 
     Example: ebm train-judge judge-mine --data judge.h5 --held held.h5
     """
-    from ebmcli.cli.console import print_json, training_progress
+    from ebmcli.cli.console import print_json, training_progress, whole_or_nothing
     from ebmcli.registry import find_registry, writable_registry
     from ebmcli.workflows.judge import JudgeRequest, planned_judge
     from ebmcli.workflows.judge import train_judge as trained
@@ -124,12 +124,12 @@ def train_judge(
         print_json(plan)
         return
     request = replace(request, registry=writable_registry(registry))
-    with training_progress(f"train {name}") as report:
+    with whole_or_nothing(), training_progress(f"train {name}") as report:
         record = trained(request, report=report)
     if as_json:
         print_json({"name": name, **record.to_dict()})
     else:
-        _show_judge(record)
+        _show_judge(record, request.registry)
 
 
 def show(document: dict[str, Any]) -> None:
@@ -262,7 +262,7 @@ def _percent(estimate: dict[str, Any] | None) -> str | None:
     return f"{100 * estimate['mean']:.1f} +- {100 * share_error(estimate):.1f} %"
 
 
-def _show_judge(record: Any) -> None:
+def _show_judge(record: Any, registry: Path) -> None:
     from ebmcli.cli.console import message, table
 
     rows = [
@@ -271,4 +271,4 @@ def _show_judge(record: Any) -> None:
         if isinstance(numbers, dict)
     ]
     table(f"{record.name} on clean held-out pictures", ["factor", "measured"], rows)
-    message(f"saved {record.file}, {record.sha256[:19]}")
+    message(f"saved {registry.parent / record.file}, {record.sha256[:19]}")

@@ -75,7 +75,7 @@ def generate(
 
     Example: ebm generate "shape=cube & color=red & position=(0.4,-0.2)" -n 8 -o cubes.png
     """
-    from ebmcli.cli.console import message, print_json, progress, result
+    from ebmcli.cli.console import message, print_json, progress, result, whole_or_nothing
     from ebmcli.errors import ConfigError
     from ebmcli.registry import find_registry, read_registry
     from ebmcli.workflows.formulas import formula_of
@@ -118,7 +118,7 @@ def generate(
     if not overwrite:
         check_free(files)
     check_writable(files)
-    with progress("drawing") as advance:
+    with whole_or_nothing(), progress("drawing") as advance:
         drawn = draw_pictures(request, known, progress=advance)
     if to_stdout:
         from ebmcli.workflows.output import png_bytes

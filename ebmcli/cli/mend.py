@@ -59,11 +59,12 @@ def mend_base(
         if not confirmed(f"take the residual of base {name} away", yes=yes):
             message("nothing was changed")
             return
-        record = jobs.undo(writable_registry(registry), name)
+        path = writable_registry(registry)
+        record = jobs.undo(path, name)
         if as_json:
             print_json({"name": name, **record.to_dict()})
             return
-        message(f"{name} is what it was: {record.file}, {record.sha256[:19]}")
+        message(f"{name} is what it was: {path.parent / record.file}, {record.sha256[:19]}")
         return
     if data is None:
         hint = f"ebm mend-base {name} --data scenes.h5"
@@ -78,7 +79,7 @@ def mend_base(
     if as_json:
         print_json(mended.to_dict())
         return
-    _show(mended)
+    _show(mended, request.registry)
 
 
 def _with_progress(request: Any) -> Any:
@@ -92,7 +93,7 @@ def _with_progress(request: Any) -> Any:
         return mend(plan, pictures, report=report)
 
 
-def _show(mended: Any) -> None:
+def _show(mended: Any, registry: Path) -> None:
     from ebmcli.cli.console import message, table
 
     rows = [
@@ -115,7 +116,7 @@ def _show(mended: Any) -> None:
         ]
         headers = ["corrector steps per level", "with an object before", "now"]
         table("honest test: the share must not fall", headers, rows)
-    message(f"saved {mended.record.file}")
+    message(f"saved {registry.parent / mended.record.file}")
     if mended.learned_by_heart:
         again = f"ebm mend-base {mended.record.name} --undo"
         message(

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 Kind = Literal["base", "concept", "judge"]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 RegistryPath = Annotated[Path | None, typer.Option("--registry", help="registry.yaml to use.")]
-OfKind = Annotated[
-    Kind | None, typer.Option("--kind", help="Needed where a base and a judge share a name.")
-]
+OfKind = Annotated[Kind | None, typer.Option("--kind", help="Needed where two kinds share a name.")]
 NamesOrAll = Annotated[
     list[str] | None,
     typer.Argument(

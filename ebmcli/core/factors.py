@@ -123,6 +123,18 @@ class Factor:
         return cls(**{**plain, "names": names, "parts": parts})
 
 
+def difference(factor: Factor, other: Factor) -> str:
+    """In what a factor differs from another of the same name, as "is from 0 to 9, not 0 to 8"."""
+    if factor.kind != other.kind:
+        return f"is a {factor.kind}, not a {other.kind}"
+    if factor.names != other.names:
+        return f"is one of {', '.join(factor.names)}, not of {', '.join(other.names)}"
+    if (factor.low, factor.high) != (other.low, other.high):
+        mine, theirs = (f"{one.low:.9g} to {one.high:.9g}" for one in (factor, other))
+        return f"is from {mine}, not {theirs}"
+    return "has other parts" if factor.parts != other.parts else "has another unit"
+
+
 def as_typed(factor: Factor, number: float) -> float:
     """A number or coordinate as a person would type it: two decimals, more for a narrow range.
 

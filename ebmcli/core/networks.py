@@ -45,7 +45,11 @@ class TrunkConfig:
             raise ConfigError("depths and decoder must not be negative")
         step = self.unshuffle * 2 ** (len(self.widths) - 1)
         if self.size < step or self.size % step:
-            raise ConfigError(f"image size must be a multiple of {step}, got {self.size}")
+            near = sorted({max(1, self.size // step) * step, (self.size // step + 1) * step})
+            hint = f"render or import pictures of {' or '.join(map(str, near))} pixels"
+            raise ConfigError(
+                f"image size must be a multiple of {step}, got {self.size}", hint=hint
+            )
         if len(self.widths) != len(self.depths):
             raise ConfigError("widths and depths must have the same length")
 

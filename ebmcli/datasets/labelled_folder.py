@@ -9,6 +9,7 @@ does not fit: the error names file and line.
 import csv
 import hashlib
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebmcli.core.expression import KEYWORDS, NAME
-from ebmcli.core.factors import Factor, Value
+from ebmcli.core.factors import Factor, Kind, Value
+from ebmcli.datasets.hdf5 import DatasetInfo
 from ebmcli.datasets.importers import (
     SHUFFLE_SEED,
     YES_NO,
@@ -62,20 +64,33 @@ class Table:
         return FileFormatError(f"{self.path}:{self.lines[row]}", problem, hint=hint)
 
 
-def open_folder(folder: Path, *, size: int, part: slice) -> Source:
+def open_folder(folder: Path, *, size: int, part: slice, like: DatasetInfo | None = None) -> Source:
     """A folder with images and ``labels.csv``, rows shuffled; the recipe is the folder's name.
 
+    With another dataset to be ``like`` its recipe and factors are taken, words and ranges and all:
+    what is read from one can be asked of the other.
+
     Raises:
-        FileFormatError: The table is malformed, or images and rows do not correspond.
+        FileFormatError: The table is malformed, or images and rows do not correspond; it lacks a
+            factor of the other dataset, or has a value that one does not allow.
         ConfigError: The folder has the name of a built-in recipe.
     """
-    recipe = recipe_name(folder)
+    if folder.is_file():
+        raise FileFormatError(folder, "is a file", hint=f"give the folder: {folder.parent}")
+    recipe = recipe_name(folder) if like is None else like.recipe
     table = read_table(folder / TABLE)
     paths = _paths(folder, table)
+    found = _factor_columns(table)
     factors: dict[str, Factor] = {}
     values: dict[str, list[Value]] = {}
-    for name, columns in _factor_columns(table).items():
-        factors[name], values[name] = _factor(table, name, columns)
+    if like is not None:
+        _check_columns(table, found, like)
+        found = {name: found[name] for name in like.factors}
+    for name, columns in found.items():
+        known = None if like is None else like.factors[name]
+        factors[name], values[name] = (
+            _factor(table, name, columns) if known is None else _known(table, columns, known)
+        )
     by_name = np.argsort([path.as_posix() for path in paths], kind="stable")
     rows = by_name[chosen_rows(len(paths), part)]  # the same however the table is sorted
     chosen = [paths[row] for row in rows]
@@ -85,7 +100,7 @@ def open_folder(folder: Path, *, size: int, part: slice) -> Source:
         labels={name: encode_labels(factors[name], values[name])[rows] for name in factors},
         batches=lambda: batches_of_files(chosen, size),
         files=(table.path, *chosen),
-        digest=images_digest(folder, table.column("file")),
+        digest=images_digest(folder, [path.relative_to(folder).as_posix() for path in paths]),
         seed=SHUFFLE_SEED,
     )
 
@@ -172,23 +187,36 @@ def _paths(folder: Path, table: Table) -> list[Path]:
     paths: list[Path] = []
     seen: dict[Path, int] = {}
     names = table.column("file")
-    lost = [index for index, name in enumerate(names) if not (folder / name).is_file()]
+    images = find_images([folder])
+    spelled = {_composed(path.relative_to(folder)): path for path in images}
+    found = [folder / name for name in names]
+    for index, path in enumerate(found):
+        if Path(names[index]).is_absolute():
+            hint = f"write paths relative to {folder}"
+            raise table.wrong(index, f"{names[index]} is an absolute path", hint=hint)
+        if not path.is_file():  # or its letters are stored in parts, as a and dots
+            found[index] = spelled.get(_composed(Path(names[index])), path)
+    lost = [index for index, path in enumerate(found) if not path.is_file()]
     if lost:
         missing = some_of([str(folder / names[index]) for index in lost])
         hint = "add the images, or take their rows out"
         raise table.wrong(lost[0], f"there is no image {missing}", hint=hint)
-    for index, name in enumerate(names):
-        path = folder / name
+    for index, path in enumerate(found):
         if path in seen:
-            raise table.wrong(index, f"{name} has a row already, on line {seen[path]}")
+            raise table.wrong(index, f"{names[index]} has a row already, on line {seen[path]}")
         seen[path] = table.lines[index]
         paths.append(path)
-    rest = [path for path in find_images([folder]) if path not in seen]
+    rest = [path for path in images if path not in seen]
     if rest:
         problem = f"has no row for {some_of([str(path.relative_to(folder)) for path in rest])}"
         hint = "add a row for each, or move the images elsewhere"
         raise FileFormatError(table.path, problem, hint=hint)
     return paths
+
+
+def _composed(path: Path) -> str:
+    """A relative path with letters and their marks as one: systems store them in either way."""
+    return unicodedata.normalize("NFC", path.as_posix())
 
 
 def _factor_columns(table: Table) -> dict[str, list[str]]:
@@ -245,8 +273,57 @@ def _factor(table: Table, name: str, columns: list[str]) -> tuple[Factor, list[V
     return Factor(name=name, kind="categorical", names=tuple(words)), list(cells)
 
 
+def _check_columns(table: Table, columns: dict[str, list[str]], like: DatasetInfo) -> None:
+    """Refuse a table without a factor of another dataset, or with one that it has not."""
+    for name, factor in like.factors.items():
+        pair = [f"{name}_x", f"{name}_y"]
+        wanted = pair if factor.kind == "position" else [name]
+        if columns.get(name) != wanted:
+            what = "numbers in columns" if factor.kind == "position" else "column"
+            problem = f"has no {what} {' and '.join(wanted)}, {like.path} has {name}"
+            hint = f"its factors: {', '.join(like.factors)}"
+            raise FileFormatError(table.path, problem, hint=hint)
+    for name in columns:
+        if name not in like.factors:
+            problem = f"has a column {name}, {like.path} has no such factor"
+            raise FileFormatError(table.path, problem, hint="take the column out")
+
+
+def _known(table: Table, columns: list[str], factor: Factor) -> tuple[Factor, list[Value]]:
+    """The values of a factor that is given, from one column or two."""
+    if factor.names:
+        words = table.column(columns[0])
+        words = [word.lower() for word in words] if factor.kind == "binary" else words
+        for index, word in enumerate(words):
+            if word not in factor.names:
+                hint = f"{factor.name} is one of {', '.join(factor.names)}"
+                raise table.wrong(index, f"{factor.name}: {word!r} is unknown", hint=hint)
+        return factor, list(words)
+    numbers = _numbers(table, columns)
+    _check_rounding(table, numbers, columns)
+    outside = np.argwhere((numbers < factor.low) | (numbers > factor.high))
+    if len(outside):
+        column, row = outside[outside[:, 1].argmin()]
+        problem = f"{columns[column]}: {numbers[column, row]:g} is out of range"
+        rows = len(set(outside[:, 1].tolist()))
+        hint = f"{factor.name} is from {factor.low:g} to {factor.high:g} ({rows} such rows)"
+        raise table.wrong(int(row), problem, hint=hint)
+    return factor, _values(numbers)
+
+
 def _measured(table: Table, name: str, columns: list[str]) -> tuple[Factor, list[Value]]:
     """A scalar or a position, over the range of its numbers."""
+    numbers = _numbers(table, columns)
+    low, high = float(numbers.min()), float(numbers.max())
+    if low == high:
+        raise FileFormatError(table.path, f"{name} is {low} in every row: leave the column out")
+    _check_rounding(table, numbers, columns)
+    kind: Kind = "position" if len(columns) == 2 else "scalar"
+    return Factor(name=name, kind=kind, low=low, high=high), _values(numbers)
+
+
+def _numbers(table: Table, columns: list[str]) -> NDArray[np.float64]:
+    """The numbers of some columns, (columns, rows)."""
     for column in columns:
         cells = table.column(column)
         wrong = [index for index, cell in enumerate(cells) if not _number(cell)]
@@ -255,15 +332,14 @@ def _measured(table: Table, name: str, columns: list[str]) -> tuple[Factor, list
             rows = "1 such row" if len(wrong) == 1 else f"{len(wrong)} such rows"
             problem = f"{column}: {cells[wrong[0]]!r} is {what} ({rows})"
             raise table.wrong(wrong[0], problem, hint="fill it in, or take the rows out")
-    numbers = np.array([[float(cell) for cell in table.column(column)] for column in columns])
-    low, high = float(numbers.min()), float(numbers.max())
-    if low == high:
-        raise FileFormatError(table.path, f"{name} is {low} in every row: leave the column out")
-    _check_rounding(table, numbers, columns)
-    if len(columns) == 2:
-        factor = Factor(name=name, kind="position", low=low, high=high)
-        return factor, [(float(x), float(y)) for x, y in numbers.T]
-    return Factor(name=name, kind="scalar", low=low, high=high), [float(x) for x in numbers[0]]
+    return np.array([[float(cell) for cell in table.column(column)] for column in columns])
+
+
+def _values(numbers: NDArray[np.float64]) -> list[Value]:
+    """The values of a scalar, or of a position."""
+    if len(numbers) == 2:
+        return [(float(x), float(y)) for x, y in numbers.T]
+    return [float(x) for x in numbers[0]]
 
 
 def _check_rounding(table: Table, numbers: NDArray[np.float64], columns: list[str]) -> None:

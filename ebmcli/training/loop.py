@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
-from ebmcli.errors import ConfigError, DivergedError
+from ebmcli.errors import ConfigError, DeadError, DivergedError
 from ebmcli.training.ema import ema_decay, update_average
 from ebmcli.training.gradients import Objective, gradients_of
+
+DEAD_AFTER = 20  # updates in a row whose gradient is exactly 0; chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,8 +135,11 @@ def training_run(
 
     Raises:
         DivergedError: the loss or its gradient is not finite; the weights are left as before.
+        DeadError: The gradient has been exactly 0 for DEAD_AFTER updates: a step too large has left
+            no unit that answers, and no update ever will.
     """
     gradients = gradients_of(objective, state.parameters, state.generator)
+    n_dead = 0
     while state.step < config.n_steps:
         rate = learning_rate(state.step, config)
         for group in state.optimizer.param_groups:
@@ -149,6 +154,13 @@ def training_run(
                 f"{values.get('sigma', float('nan')):.3g}",
                 hint="lower the learning rate: --set learning_rate="
                 f"{config.learning_rate / 3:.2g}; the last good checkpoint was kept",
+            )
+        n_dead = n_dead + 1 if norm == 0 else 0
+        if n_dead == DEAD_AFTER:
+            raise DeadError(
+                f"the network is dead at step {state.step + 1}: its gradient is 0",
+                hint=f"start again with a lower learning rate: --restart --set learning_rate="
+                f"{config.learning_rate / 3:.2g}",
             )
         state.optimizer.step()
         state.step += 1

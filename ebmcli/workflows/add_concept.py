@@ -14,7 +14,7 @@ import torch
 from ebmcli.checkpoint import file_digest
 from ebmcli.core.concepts import TrainedConcept
 from ebmcli.core.expression import And, Literal
-from ebmcli.core.factors import Factor, Value
+from ebmcli.core.factors import Factor, Value, difference
 from ebmcli.core.images import TrainingImages
 from ebmcli.core.targets import label_tensor
 from ebmcli.datasets.hdf5 import DatasetInfo, read_info
@@ -24,7 +24,7 @@ from ebmcli.evaluation.truth import holds
 from ebmcli.registry import Record, Registry, read_registry
 from ebmcli.training.loop import StepReport
 from ebmcli.workflows.generate import GenerateRequest, draw_pictures
-from ebmcli.workflows.judging import load_judge, read_all
+from ebmcli.workflows.judging import load_judge, read_all, same_factors_hint
 from ebmcli.workflows.loading import load_concept
 from ebmcli.workflows.plans import Plan, TrainRequest, plan_concept
 from ebmcli.workflows.prepare import load_images
@@ -176,8 +176,9 @@ def _check_labels(info: DatasetInfo, record: Record) -> None:
         problem = f"{info.path} has no labels of {name}, so {record.name} cannot be compared"
         raise UsageError(problem, hint=f"its factors: {known}")
     if info.factors[name] != record.factor:
-        problem = f"{info.path} has another {name} than {record.name} has learned"
-        raise UsageError(problem, hint=f"ebm show {record.name} lists its values")
+        what = difference(info.factors[name], record.factor)
+        problem = f"{info.path} has another {name} than {record.name} has learned: it {what}"
+        raise UsageError(problem, hint=same_factors_hint(info))
 
 
 def _share_read(registry: Registry, record: Record, request: TrainRequest) -> float:

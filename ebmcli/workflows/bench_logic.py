@@ -39,7 +39,13 @@ from ebmcli.workflows.bench_plan import (
 from ebmcli.workflows.bench_row import Bench, Draw, Row, same_plan
 from ebmcli.workflows.bench_sheet import Sample, logic_sheet, shown_groups, shown_lines
 from ebmcli.workflows.calibrate import fresh_data_hint
-from ebmcli.workflows.judging import check_reference, judge_record, load_judge, load_reference
+from ebmcli.workflows.judging import (
+    check_reference,
+    judge_record,
+    load_judge,
+    load_reference,
+    refuse_unrendered,
+)
 from ebmcli.workflows.origin import refuse_known
 from ebmcli.workflows.results_file import (
     circumstances,
@@ -186,7 +192,9 @@ def _planned(request: BenchRequest, registry: Registry, draw: Draw, report: Repo
         known = f"spaces with concepts: {', '.join(spaces) or 'none'}"
         raise UsageError(f"no concepts of the space {request.space!r}", hint=known)
     judge = load_judge(registry, request.space)
-    if request.data is not None:
+    if request.data is None:
+        refuse_unrendered(request.space)
+    else:
         info = read_info(request.data)
         check_reference(judge, request.space, info)
         refuse_known(registry, request.space, info, hint=fresh_data_hint(request.space))

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ebmcli.core.concepts import ConditionalConcept
-from ebmcli.core.factors import Factor
+from ebmcli.core.factors import Factor, difference
 from ebmcli.core.images import TrainingImages
 from ebmcli.core.temperature import Temperatures
 from ebmcli.datasets.hdf5 import DatasetInfo, read_images, read_info, read_labels, verify_digest
@@ -23,6 +23,7 @@ from ebmcli.evaluation.held_out import read_posterior
 from ebmcli.registry import Record, Registry, edit_registry
 from ebmcli.workflows.device import resolve_device
 from ebmcli.workflows.finished import least_probability
+from ebmcli.workflows.judging import same_factors_hint
 from ebmcli.workflows.loading import Concept, load_concept
 from ebmcli.workflows.origin import created, data_origin, has_seen, versions
 
@@ -148,8 +149,9 @@ def check_readable(record: Record, info: DatasetInfo) -> None:
         hint = f"its factors: {', '.join(info.factors)}"
         raise UsageError(f"{info.path} has no labels of {factor.name}", hint=hint)
     if info.factors[factor.name] != factor:
-        problem = f"{info.path} has another {factor.name} than {record.name} has learned"
-        raise UsageError(problem, hint=f"ebm show {record.name} lists its values")
+        what = difference(info.factors[factor.name], factor)
+        problem = f"{info.path} has another {factor.name} than {record.name} has learned: it {what}"
+        raise UsageError(problem, hint=same_factors_hint(info))
 
 
 def check_one_value(record: Record) -> None:
@@ -167,7 +169,7 @@ def fresh_data_hint(space: str) -> str:
     """The command that makes pictures of a space that no concept has seen."""
     recipe, _, size = space.rpartition("-")
     if recipe not in RECIPES:
-        return f"import other pictures of {space}: ebm import-dataset --help"
+        return f"import other pictures of {space}, with --like FILE: see docs/import.md"
     options = f"--recipe {recipe} --size {size} --n 2000 --seed {FRESH_SEED}"
     return f"fresh pictures: ebm render-dataset fresh-{space}.h5 {options}"
 

@@ -27,6 +27,7 @@ from ebmcli.workflows.judging import (
     load_labelled,
     load_reference,
     pictures_of,
+    refuse_unrendered,
 )
 from ebmcli.workflows.origin import refuse_known
 from ebmcli.workflows.output import check_free
@@ -164,7 +165,9 @@ def _check_calibration(request: EvalRequest, registry: Registry, cases: list[Cas
     for case in cases:
         if case.suite == CALIBRATION:
             record = registry.get("concept", case.template)
-            if request.data is not None:
+            if request.data is None:
+                refuse_unrendered(record.space)
+            else:
                 check_readable(record, read_info(request.data))
             if request.folder is not None and not (request.resume or request.overwrite):
                 check_free(chart_files(request.folder, record.name))
@@ -229,7 +232,11 @@ def _check_reference(request: EvalRequest, registry: Registry, space: str) -> No
 
     Known are those that a concept, a base or the judge was trained on.
     """
-    if request.data is None or not (request.fid or "inference" in request.drawn_targets):
+    inferred = "inference" in request.drawn_targets
+    if not (request.fid or inferred):
+        return
+    if request.data is None:
+        refuse_unrendered(space, instead="" if inferred else "; or --no-fid")
         return
     info = read_info(request.data)
     check_reference(load_judge(registry, space), space, info)

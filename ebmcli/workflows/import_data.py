@@ -4,16 +4,18 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ebmcli.datasets.hdf5 import DatasetInfo, DatasetWriter
+from ebmcli.datasets.hdf5 import DatasetInfo, DatasetWriter, read_info
 from ebmcli.datasets.importers import Source, open_celeba, open_dsprites, open_shapes3d
 from ebmcli.datasets.labelled_folder import open_folder
 from ebmcli.datasets.partial_file import partial_path, refuse_locked
+from ebmcli.datasets.recipes import RECIPES
 from ebmcli.errors import (
     ConfigError,
     FileFormatError,
     InterruptedRun,
     OutputExistsError,
     UnknownNameError,
+    UsageError,
 )
 
 OPENERS: dict[str, Callable[..., Source]] = {
@@ -22,6 +24,8 @@ OPENERS: dict[str, Callable[..., Source]] = {
     "dsprites": open_dsprites,
     "folder": open_folder,
 }
+SIZE = 64  # pixels per side, where nothing is said
+MULTIPLE = 16  # of which networks as preset take a size
 MIN_SIZE, MAX_SIZE = 8, 512  # pixels per side, chosen: what the networks are made for
 
 
@@ -39,9 +43,10 @@ def plan_import(
     source_path: Path,
     out: Path,
     *,
-    size: int = 64,
+    size: int | None = None,
     limit: int | None = None,
     skip: int = 0,
+    like: Path | None = None,
     overwrite: bool = False,
 ) -> ImportPlan:
     """Check everything but the images.
@@ -50,28 +55,37 @@ def plan_import(
         kind: A key of ``OPENERS``.
         source_path: Folder or file, as docs/import.md describes it.
         out: The dataset to write.
-        size: Pixels per side.
+        size: Pixels per side; None: those of ``like``, or SIZE.
         limit: At most so many images; None takes all.
         skip: Images before the first that is taken, in the order that :mod:`importers` gives them:
             parts of one source that do not overlap have no picture in common.
+        like: A dataset whose name and factors a folder's are to be, for pictures to compare with.
         overwrite: Replace an existing dataset.
 
     Raises:
         UnknownNameError: No such kind.
+        UsageError: Published data are always alike.
         ConfigError: A number is out of range, nothing is left, or the output is a file of the
             source.
         FileFormatError: The source is not as described.
         OutputExistsError: The output is there.
         OutputError: Another command is writing it.
     """
-    _check_numbers(size, limit, skip)
     if kind not in OPENERS:
         raise UnknownNameError("kind of dataset", kind, list(OPENERS))
+    known = _other(kind, like)
+    if size is None:
+        size = known.size if known else SIZE
+    _check_numbers(size, limit, skip)
+    if known and size != known.size:
+        problem = f"{known.path} has {known.size} pixels per side, not {size}"
+        raise UsageError(problem, hint="leave --size out")
     if not source_path.exists():
         raise FileFormatError(source_path, "no such file or folder", hint="see docs/import.md")
     _check_output(source_path, out, overwrite=overwrite)
     part = slice(skip, None if limit is None else skip + limit)
-    source = OPENERS[kind](source_path, size=size, part=part)
+    beside = {} if known is None else {"like": known}
+    source = OPENERS[kind](source_path, size=size, part=part, **beside)
     _refuse_source(source.files, out)
     if not source.n_images:
         raise ConfigError(f"--skip {skip} leaves no image of {source_path}", hint="skip fewer")
@@ -116,6 +130,32 @@ def import_dataset(plan: ImportPlan) -> Iterator[int]:
                 hint = "nothing was written; repeat the command"
                 raise InterruptedRun("interrupted", hint=hint) from error
             raise
+
+
+def next_step(info: DatasetInfo) -> str:
+    """What to do with an imported dataset."""
+    from ebmcli.workflows.plans import MIN_IMAGES  # loads torch
+
+    if info.n_images < MIN_IMAGES:
+        return f"note: training takes at least {MIN_IMAGES} images"
+    if info.size % MULTIPLE:
+        near = max(MULTIPLE, round(info.size / MULTIPLE) * MULTIPLE)
+        return f"note: networks as preset take a multiple of {MULTIPLE} pixels: --size {near}"
+    return f"train with: ebm train-base {info.space} --data {info.path}"
+
+
+def _other(kind: str, like: Path | None) -> DatasetInfo | None:
+    """The dataset that an import is to be like."""
+    if like is None:
+        return None
+    if kind != "folder":
+        problem = f"--like is for folders: factors of {kind} are always the same"
+        raise UsageError(problem, hint="leave --like out")
+    info = read_info(like)
+    if info.recipe in RECIPES:
+        problem = f"{like} is of the built-in recipe {info.recipe}, which no folder can be"
+        raise ConfigError(problem, hint="give a file that was imported from a folder")
+    return info
 
 
 def _check_numbers(size: int, limit: int | None, skip: int) -> None:

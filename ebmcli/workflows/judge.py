@@ -47,7 +47,7 @@ class JudgeRequest:
     name: str
     data: Path
     registry: Path
-    held: Path | None = None  # None: the last twentieth of the data
+    held: Path | None = None  # None: the last twentieth of the data, MIN_HELD at least
     minutes: float | None = None
     steps: int | None = None
     seed: int = 0
@@ -78,7 +78,7 @@ def train_judge(request: JudgeRequest, *, report: Callable[[StepReport], None]) 
     provenance = {
         "command": request.command,
         **data_origin(info),
-        "held": held_info.digest if held_info else "last twentieth of the data",
+        "held": held_info.digest if held_info else f"last {len(held.images)} pictures of the data",
         "seed": request.seed,
         "steps": config.n_steps,
         "seconds": round(time.monotonic() - start, 1),

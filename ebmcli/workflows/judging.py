@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ebmcli.checkpoint import read_checkpoint
-from ebmcli.core.factors import Factor
+from ebmcli.core.factors import Factor, difference
 from ebmcli.core.images import to_intensity
 from ebmcli.datasets.hdf5 import DatasetInfo, read_images, read_info, read_labels, verify_digest
+from ebmcli.datasets.recipes import RECIPES
 from ebmcli.errors import FileFormatError, UsageError
 from ebmcli.evaluation.judge import Judge, JudgeConfig, Readings
 from ebmcli.registry import Record, Registry
@@ -133,13 +134,14 @@ def pictures_of(space: str, *, data: Path | None, n: int, seed: int) -> Iterator
     """A dataset of a space: the file that was given, or n fresh renders that are removed again.
 
     Raises:
-        UnknownNameError: No recipe renders the space.
+        UsageError: No recipe renders the space.
         RenderError: There is no OpenGL to render with.
         FileFormatError: The file cannot be read.
     """
     if data is not None:
         yield read_info(data)
         return
+    refuse_unrendered(space)
     from ebmcli.workflows.render import RenderSettings, render_dataset
 
     recipe, _, size = space.rpartition("-")
@@ -157,9 +159,40 @@ def check_reference(judge: Judge, space: str, info: DatasetInfo) -> None:
     Raises:
         UsageError: They are.
     """
-    if info.space != space or any(info.factors.get(k) != f for k, f in judge.factors.items()):
-        hint = "leave --data out to render pictures, or give a file of that space"
+    if info.space != space:
+        hint = f"give a file of {space}" + (", or leave --data out" if can_render(space) else "")
         raise UsageError(f"{info.path} is of {info.space}, the judge reads {space}", hint=hint)
+    for name, factor in judge.factors.items():
+        if name not in info.factors:
+            hint = f"its factors: {', '.join(info.factors)}"
+            raise UsageError(f"{info.path} has no labels of {name}, which is judged", hint=hint)
+        if info.factors[name] != factor:
+            what = difference(info.factors[name], factor)
+            problem = f"{info.path} has another {name} than the judge of {space}: it {what}"
+            raise UsageError(problem, hint=same_factors_hint(info))
+
+
+def same_factors_hint(info: DatasetInfo) -> str:
+    """How to get pictures whose factors are those of another dataset."""
+    if info.recipe in RECIPES:
+        return "render it again by this version"
+    return "import it with --like FILE, the dataset that was trained on; see docs/import.md"
+
+
+def refuse_unrendered(space: str, *, instead: str = "") -> None:
+    """Refuse to render what no recipe makes, as pictures that were imported.
+
+    Raises:
+        UsageError: It is such a space; the hint says what to give, and ``instead`` what else to do.
+    """
+    if not can_render(space):
+        hint = f"give labelled ones that nothing was trained on: --data FILE{instead}"
+        raise UsageError(f"pictures of {space} cannot be rendered", hint=hint)
+
+
+def can_render(space: str) -> bool:
+    """Does a recipe of this program make pictures of a space?"""
+    return space.rpartition("-")[0] in RECIPES
 
 
 def _reference(judge: Judge, space: str, info: DatasetInfo, n: int) -> Reference:

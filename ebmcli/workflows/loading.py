@@ -72,6 +72,10 @@ def blank_concept(header: dict[str, Any]) -> Concept:
 
 def _read(registry: Registry, record: Record) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     path = registry.file(record)
+    if not path.exists():
+        hint = f"train it again, import it, or take it out: ebm rm {record.name}"
+        problem = f"no such file, the weights of the {record.kind} {record.name}"
+        raise FileFormatError(path, problem, hint=hint)
     return read_checkpoint(path, kind=record.kind, sha256=record.sha256)
 
 

@@ -17,6 +17,7 @@ from ebmcli.registry.schema import check_name, twin_names
 from ebmcli.workflows.device import resolve_device
 from ebmcli.workflows.origin import has_seen
 from ebmcli.workflows.partners import check_blanks, check_hues, check_partner
+from ebmcli.workflows.runs import STATE
 from ebmcli.workflows.settings import Settings, changed, default_settings, idle_keys
 
 MIN_IMAGES = 100
@@ -156,7 +157,7 @@ def _plan(request: TrainRequest, *, kind: str, method: str) -> Plan:
         method=method,
         base=base,
         settings=settings,
-        folder=folder / "runs" / (f"base-{request.name}" if kind == "base" else request.name),
+        folder=run_folder(registry, kind, request.name),
         weights=folder / checkpoint_file(request.name, kind=saved_as),
         device=device,
         resting=tuple(c.name for c in registry.resting_on(request.name)) if kind == "base" else (),
@@ -174,6 +175,11 @@ def _check_independence(
     check_partner(registry, name, info=info, factor=factor, settings=settings)
 
 
+def run_folder(registry: Registry, kind: str, name: str) -> Path:
+    """Where a training of this name runs."""
+    return registry.path.parent / "runs" / (f"base-{name}" if kind == "base" else name)
+
+
 def refuse_existing(registry: Registry, kind: str, request: TrainRequest) -> None:
     """Refuse a name that is taken, unless it is to be replaced.
 
@@ -182,6 +188,9 @@ def refuse_existing(registry: Registry, kind: str, request: TrainRequest) -> Non
     """
     known = registry.bases if kind == "base" else registry.concepts
     if request.name in known and not request.overwrite:
+        if request.resume and not (run_folder(registry, kind, request.name) / STATE).exists():
+            hint = "its training is finished; --start trains it further, under another name"
+            raise OutputExistsError(f"{kind} {request.name} of {registry.path}", hint=hint)
         hint = "give the new one another name"
         if kind == "concept":
             hint += f", with --factor {request.factor or request.name}"

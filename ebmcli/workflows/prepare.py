@@ -25,7 +25,7 @@ from ebmcli.workflows.device import resolve_precision
 from ebmcli.workflows.loading import load_base, load_concept
 from ebmcli.workflows.partners import load_partner
 from ebmcli.workflows.plans import Plan
-from ebmcli.workflows.runs import Run, open_run, refuse_unfinished, restore
+from ebmcli.workflows.runs import Run, open_run, refuse_unfinished, restore, steps_done
 from ebmcli.workflows.settings import Settings, changed
 
 
@@ -234,7 +234,15 @@ def _resumed(plan: Plan, registry: Registry) -> tuple[Run, Plan]:
     if (settings.trunk, settings.gaussian) != (begun.trunk, begun.gaussian):
         hint = "start again: --restart instead of --resume"
         raise ConfigError("the shape of a network cannot change in a run", hint=hint)
-    run = replace(run, config=run.config | {"settings": settings.to_dict()})
+    changes = run.config.get("changes", [])
+    if settings != begun:
+        done = steps_done(run)
+        if settings.training.n_steps < done:
+            hint = "ask for more, or start again: --restart instead of --resume"
+            problem = f"{done} updates are done, {settings.training.n_steps} are asked for in all"
+            raise ConfigError(problem, hint=hint)
+        changes = [*changes, {"step": done, "command": request.command}]
+    run = replace(run, config=run.config | {"settings": settings.to_dict(), "changes": changes})
     command = run.config.get("command", request.command)
     request = replace(request, command=command, start=run.config["start"])
     return run, replace(plan, settings=settings, request=request)

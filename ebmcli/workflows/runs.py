@@ -19,6 +19,7 @@ from typing import Any
 from ebmcli.checkpoint import read_checkpoint, write_bytes, write_checkpoint
 from ebmcli.errors import (
     ConfigError,
+    DeadError,
     DivergedError,
     FileFormatError,
     InterruptedRun,
@@ -32,6 +33,7 @@ from ebmcli.training.loop import (
     training_run,
 )
 
+STATE = "state.safetensors"  # the last checkpoint; gone when a training is finished
 SAVE_SECONDS = 60.0  # chosen: at most a minute is lost to kill -9
 LOG_EVERY = 50  # updates between lines of metrics.jsonl
 
@@ -50,7 +52,7 @@ class Run:
     @property
     def state_path(self) -> Path:
         """The last checkpoint."""
-        return self.folder / "state.safetensors"
+        return self.folder / STATE
 
     @property
     def resume_hint(self) -> str:
@@ -75,7 +77,7 @@ def open_run(run: Run, *, resume: bool, restart: bool) -> Run:
             raise FileFormatError(config_path, "cannot be read", hint=hint) from error
         return Run(folder=run.folder, name=run.name, space=run.space, config=config)
     refuse_unfinished(run.folder, restart=restart)
-    for name in ("state.safetensors", "metrics.jsonl"):
+    for name in (STATE, "metrics.jsonl"):
         (run.folder / name).unlink(missing_ok=True)
     save_config(run)
     return run
@@ -87,7 +89,7 @@ def refuse_missing(folder: Path) -> None:
     Raises:
         ConfigError: There is no unfinished run.
     """
-    if not (folder / "state.safetensors").is_file():
+    if not (folder / STATE).is_file():
         hint = "leave --resume out to start"
         raise ConfigError(f"no run to resume in {folder}", hint=hint)
 
@@ -98,7 +100,7 @@ def refuse_unfinished(folder: Path, *, restart: bool) -> None:
     Raises:
         OutputExistsError: There is an unfinished run.
     """
-    if (folder / "state.safetensors").exists() and not restart:
+    if (folder / STATE).exists() and not restart:
         hint = "add --resume to go on with it, or --restart to drop it and start again"
         raise OutputExistsError(f"the unfinished run {folder}", hint=hint)
 
@@ -122,6 +124,7 @@ def train_to_end(
     Raises:
         InterruptedRun: Ctrl-C; the hint resumes.
         DivergedError: Numbers are not finite; the last good checkpoint is kept.
+        DeadError: The gradient stays 0.
     """
     if run.state_path.exists():
         restore(run, state)
@@ -145,6 +148,8 @@ def train_to_end(
                 if now - saved > SAVE_SECONDS:
                     save_state(run, state)
                     saved = now
+        except DeadError:
+            raise  # its checkpoint is no place to go on from
         except DivergedError as error:
             if not run.state_path.exists():
                 save_state(run, state)  # the update that failed has left the weights alone
@@ -165,6 +170,16 @@ def restore(run: Run, state: TrainingState) -> None:
     except (KeyError, RuntimeError) as error:
         hint = "start again: --restart instead of --resume"
         raise FileFormatError(run.state_path, "is not of this network", hint=hint) from error
+
+
+def steps_done(run: Run) -> int:
+    """The updates of the last checkpoint of a run.
+
+    Raises:
+        FileFormatError: It is damaged.
+    """
+    tensors, _ = read_checkpoint(run.state_path, kind="run")
+    return int(tensors["step"])
 
 
 def save_state(run: Run, state: TrainingState) -> None:

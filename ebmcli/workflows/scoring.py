@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ebmcli.core.concepts import refuse_nan
 from ebmcli.core.expression import And, Expression, concept_names, literals, map_literals
-from ebmcli.core.factors import Factor
+from ebmcli.core.factors import Factor, difference
 from ebmcli.core.fields import floor_of
 from ebmcli.core.found import TOLERANCE, found_objects
 from ebmcli.core.images import to_intensity
@@ -245,10 +245,14 @@ def judge_factor(judge: Judge, factor: Factor, space: str) -> Factor:
     Raises:
         UsageError: The judge does not read it.
     """
-    if judge.factors.get(factor.name) != factor:
-        problem = f"the judge of {space} does not read {factor.name} as the concept has it"
+    read = judge.factors.get(factor.name)
+    if read is None:
         hint = f"it reads {', '.join(judge.factors)}; ebm train-judge makes another"
-        raise UsageError(problem, hint=hint)
+        raise UsageError(f"the judge of {space} does not read {factor.name}", hint=hint)
+    if read != factor:
+        problem = f"the judge of {space} has another {factor.name} than the concept: it"
+        hint = "train one on data like the concept's: ebm train-judge; see docs/import.md on --like"
+        raise UsageError(f"{problem} {difference(read, factor)}", hint=hint)
     return factor
 
 

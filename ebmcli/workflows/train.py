@@ -28,7 +28,7 @@ from ebmcli.workflows.loading import Concept
 from ebmcli.workflows.origin import created, data_origin, versions
 from ebmcli.workflows.plans import Plan, resume_command, steps_set
 from ebmcli.workflows.prepare import Prepared, build, prepare
-from ebmcli.workflows.runs import Run, open_run, refuse_missing, save_config, train_to_end
+from ebmcli.workflows.runs import STATE, Run, open_run, refuse_missing, save_config, train_to_end
 
 DEFAULT_MINUTES = {"base": 30.0, "concept": 8.0}  # chosen: what a laptop can spare
 N_DRAWN = 64  # pictures per number of corrector steps in the honest test; chosen
@@ -70,12 +70,18 @@ def train(
     if plan.request.resume:
         refuse_missing(plan.folder)  # before a lock is left where nothing else is
     with locked_run(plan.folder):
-        ready = prepare(plan)
-        run, plan = _opened(ready)
+        try:
+            ready = prepare(plan)
+            run, plan = _opened(ready)
+        except KeyboardInterrupt as error:
+            problem = "interrupted before the first update"
+            raise InterruptedRun(problem, hint="nothing was lost: repeat the command") from error
         state = TrainingState(ready.built.network, plan.settings.training, seed=plan.request.seed)
         train_to_end(run, state, ready.built.objective, plan.settings.training, report=report)
         state.use_average()
         network, history = ready.built.network, run.config["history"]
+        if changes := run.config.get("changes"):  # by --resume with other settings
+            history = history | {"resumed": changes}
         try:
             return finished(
                 plan,
@@ -186,7 +192,7 @@ def finished(
         header,
         overwrite=plan.request.overwrite,
     )
-    (plan.folder / "state.safetensors").unlink(missing_ok=True)  # settings and metrics stay
+    (plan.folder / STATE).unlink(missing_ok=True)  # settings and metrics stay
     weights = plan.request.registry.parent / kept.file
     return Trained(record=kept, weights=weights, seconds=seconds)
 

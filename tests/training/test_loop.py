@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from ebmcli.errors import ConfigError, DivergedError
+from ebmcli.errors import ConfigError, DeadError, DivergedError
 from ebmcli.training.ema import ema_decay
 from ebmcli.training.gradients import Losses, Objective
 from ebmcli.training.loop import (
+    DEAD_AFTER,
     TrainingConfig,
     TrainingState,
     learning_rate,
@@ -150,6 +151,23 @@ def test_a_diverged_run_stops_with_the_weights_of_the_step_before(bad: float, pl
     assert state.step == n_good
     for name in before.keys() - {"generator"}:
         assert torch.equal(before[name], after[name]), name
+
+
+def test_a_network_that_no_update_changes_is_called_dead() -> None:
+    """As after a step so large that no rectifier answers; one gradient of 0 is none."""
+    state, objective = fresh()
+
+    def dying(generator: Generator) -> Losses:
+        losses = objective(generator)
+        return losses | {"loss": losses["loss"] * (0 if state.step in dead else 1)}
+
+    dead: range = range(3, 3 + DEAD_AFTER - 1)
+    assert len(list(training_run(state, dying, CONFIG))) == CONFIG.n_steps
+    state, objective = fresh()
+    dead = range(3, CONFIG.n_steps)
+    with pytest.raises(DeadError, match=f"dead at step {3 + DEAD_AFTER}: its") as caught:
+        list(training_run(state, dying, CONFIG))
+    assert "--restart --set learning_rate=0.0067" in (caught.value.hint or "")
 
 
 def test_the_learning_rate_warms_up_linearly_and_ends_at_zero() -> None:

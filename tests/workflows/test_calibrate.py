@@ -153,7 +153,8 @@ def test_its_own_training_data_are_refused(registry: Path, data: Path) -> None:
         before = registry.read_bytes()
         with pytest.raises(UsageError, match=r"fresh\.h5 has trained the concept color") as caught:
             go(registry, data)
-        assert caught.value.hint == f"import other pictures of {SPACE}: ebm import-dataset --help"
+        hint = f"import other pictures of {SPACE}, with --like FILE: see docs/import.md"
+        assert caught.value.hint == hint
         assert registry.read_bytes() == before
     edit(registry, provenance={"data": "sha256:other"})
     assert go(registry, data).n_images == 130

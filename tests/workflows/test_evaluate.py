@@ -51,10 +51,10 @@ class Drawn:
     digests: dict[str, str] = field(default_factory=dict)
 
 
-def dataset(path: Path, *, seed: int, n: int = 80) -> Path:
+def dataset(path: Path, *, seed: int, n: int = 80, factors: dict[str, Factor] = FACTORS) -> Path:
     """Pictures of one colour each, with labels."""
     info = DatasetInfo(
-        path=path, recipe="toys", size=SIZE, n_images=n, seed=seed, factors=FACTORS,
+        path=path, recipe="toys", size=SIZE, n_images=n, seed=seed, factors=factors,
         digest="", versions={},
     )  # fmt: skip
     source = np.random.default_rng(seed)
@@ -63,7 +63,8 @@ def dataset(path: Path, *, seed: int, n: int = 80) -> Path:
     images = source.integers(40, size=(n, SIZE, SIZE, 3), dtype=np.uint8)
     images[np.arange(n), :, :, 2 * color] += 200
     with DatasetWriter(info) as writer:
-        writer.write(images, {"color": color, "position": place})
+        labels = {"color": color, "position": place}
+        writer.write(images, {name: labels[name] for name in factors})
         writer.finish()
     return path
 
@@ -319,7 +320,49 @@ def test_pictures_that_something_was_trained_on_are_refused(
 ) -> None:
     with pytest.raises(UsageError, match="has trained the judge judge-toys") as caught:
         evaluate(ask(home, target, data=home / "judge.h5"), registry, draw=each(draw), report=quiet)
-    assert "fresh pictures" in (caught.value.hint or "") or "import" in (caught.value.hint or "")
+    hint = "import other pictures of toys-16, with --like FILE: see docs/import.md"
+    assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize(
+    ("target", "hint"),
+    [
+        ("color=red", "give labelled ones that nothing was trained on: --data FILE; or --no-fid"),
+        ("inference", "give labelled ones that nothing was trained on: --data FILE"),
+        ("calibration color", "give labelled ones that nothing was trained on: --data FILE"),
+    ],
+)
+def test_pictures_that_no_recipe_makes_are_asked_for_before_anything_is_drawn(
+    home: Path, registry: Registry, target: str, hint: str
+) -> None:
+    request = ask(home, *target.split(), data=None, fid=target == "color=red")
+    with pytest.raises(UsageError, match="pictures of toys-16 cannot be rendered") as caught:
+        evaluate(request, registry, draw=each(draw), report=quiet)
+    assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize(
+    ("factors", "message"),
+    [
+        (
+            {"color": COLOR, "position": replace(PLACE, high=2.0)},
+            r"another position than the judge of toys-16: it is from -1 to 2, not -1 to 1",
+        ),
+        ({"color": COLOR}, "has no labels of position, which is judged"),
+        (
+            {"color": replace(COLOR, names=("blue", "red")), "position": PLACE},
+            "it is one of blue, red, not of red, blue",
+        ),
+    ],
+)
+def test_pictures_with_other_factors_are_told_in_what_they_differ(
+    home: Path, registry: Registry, factors: dict[str, Factor], message: str, tmp_path: Path
+) -> None:
+    other = dataset(tmp_path / "other.h5", seed=9, factors=factors)
+    with pytest.raises(UsageError, match=message) as caught:
+        evaluate(ask(home, "color=red", data=other), registry, draw=each(draw), report=quiet)
+    hint = "its factors: color" if len(factors) == 1 else "import it with --like FILE"
+    assert (caught.value.hint or "").startswith(hint)
 
 
 def test_fid_of_real_pictures_is_near_its_floor(home: Path, registry: Registry) -> None:

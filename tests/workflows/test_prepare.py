@@ -34,7 +34,7 @@ def ask(data: Path, tmp_path: Path) -> Any:
 
     def plan(**changes: Any) -> Plan:
         settings: dict[str, Any] = {"name": "color", "data": data, "registry": registry}
-        settings |= {"assignments": TINY, "device": "cpu", "precision": "fp32", "steps": 3}
+        settings |= {"assignments": TINY, "device": "cpu", "precision": "fp32", "steps": 4}
         request = TrainRequest(**settings | {"command": "ebm train color"} | changes)
         return (plan_base if request.name.startswith("base") else plan_concept)(request)
 
@@ -46,7 +46,7 @@ def quiet(_: StepReport) -> None:
 
 
 def interrupt(update: StepReport) -> None:
-    if update.step == 1:
+    if update.step == 2:
         os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -100,6 +100,7 @@ def test_what_does_not_fit_is_refused_by_both(
         ({"resume": True, "method": "both"}, "another method: posterior"),
         ({"resume": True, "assignments": WIDER}, "shape of a network cannot change"),
         ({"resume": True, "steps": None, "minutes": 1.0}, "keeps the number of updates"),
+        ({"resume": True, "steps": 1}, "2 updates are done, 1 are asked for in all"),
     ],
 )
 def test_an_unfinished_run_is_noticed_by_both(

@@ -53,6 +53,19 @@ def never(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workflow, "draw_pictures", refuse)
 
 
+def test_ctrl_c_while_drawing_says_that_nothing_was_written(
+    ebm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pressed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workflow, "draw_pictures", pressed)
+    result = ebm("color=red", "-o", "stopped.png")
+    assert result.exit_code == 130
+    assert result.stderr.endswith("interrupted\nhint: nothing was written; repeat the command\n")
+    assert not Path("stopped.png").exists()
+
+
 def test_a_sheet_is_written_and_named_on_stdout(ebm: Any) -> None:
     result = ebm("color=red & tall")
     assert result.exit_code == 0, result.output

@@ -208,8 +208,11 @@ def test_changed_and_missing_weights_are_noticed(tmp_path: Path) -> None:
     with pytest.raises(DigestError, match="has changed"):
         composed(registry, "color=red")
     path.unlink()
-    with pytest.raises(FileFormatError, match="no such file"):
+    with pytest.raises(
+        FileFormatError, match="no such file, the weights of the concept color"
+    ) as gone:
         composed(registry, "color=red")
+    assert gone.value.hint == "train it again, import it, or take it out: ebm rm color"
 
 
 def test_a_positions_posterior_is_as_wide_as_its_grid(posteriors: Registry) -> None:

@@ -58,9 +58,9 @@ def evaluate(
 ) -> None:
     """Measure how often generated pictures are right, and inferred values.
 
-    A judge that never saw an energy reads them. A position is right within 0.2 per coordinate;
-    within 0.4, as in the paper, stands beside it. Numbers and places in units other than those of
-    the renderer are right within a tenth of their range. Calibration needs no judge: it compares
+    A judge that never saw an energy reads them. A number, or each coordinate of a place, is
+    right within a tenth of its range (0.2 on [-1, 1]), a rendered size within 0.05; places within
+    twice that, as in the paper, stand beside it. Calibration needs no judge: it compares
     probabilities with the labels of pictures, and draws charts where -o is given.
 
     Example: ebm eval "color=red & position=(0.5,0)" conjunction -n 100 -o results.json

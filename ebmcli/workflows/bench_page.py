@@ -201,8 +201,10 @@ def _fid(document: Document) -> str:
         *(f"| {' | '.join(cells)} |" for cells in rows),
         "",
     ]
-    n = max(row["without_renders"] for row in document["fid"])
-    if n:
+    for row in document["fid"]:
+        if row["value"] is None and row["n"] < row["n_features"]:
+            lines += [f"{row['rule']} has {row['n']} pictures of {row['n_features']} it takes.", ""]
+    if n := max(row["without_renders"] for row in document["fid"]):
         lines += [f"Left out: up to {n} pictures of a rule whose formulas no render satisfies.", ""]
     return "\n".join(lines)
 

@@ -146,6 +146,8 @@ def test_too_few_pictures_have_no_distance() -> None:
     _, found = measured(OURS, few, album=Album({"exact": True, "dng": True}))
     assert found["n"] == 3
     assert found["value"] is found["ours"] is found["floor"] is found["error"] is None
+    both = measured(OURS, few, album=Album({"exact": True, "dng": True}))
+    assert "dng has 3 pictures of 4 it takes." in logic_page(document(OURS, few) | {"fid": both})
 
 
 def test_every_way_of_drawing_has_a_row_and_lines_without_pictures_have_none() -> None:

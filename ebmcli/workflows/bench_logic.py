@@ -192,13 +192,13 @@ def _planned(request: BenchRequest, registry: Registry, draw: Draw, report: Repo
         known = f"spaces with concepts: {', '.join(spaces) or 'none'}"
         raise UsageError(f"no concepts of the space {request.space!r}", hint=known)
     judge = load_judge(registry, request.space)
-    if request.data is None:
-        refuse_unrendered(request.space)
-    else:
+    if request.data is not None:
         info = read_info(request.data)
         check_reference(judge, request.space, info)
         refuse_known(registry, request.space, info, hint=fresh_data_hint(request.space))
     factors = readable_concepts(registry, request.space, judge)
+    if request.data is None:
+        refuse_unrendered(request.space)
     lines = plan_lines(request, factors)
     n = request.pictures(lines)
     work = _Work(

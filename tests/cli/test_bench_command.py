@@ -70,7 +70,8 @@ def test_a_small_benchmark_prints_its_lines_its_aims_and_where_the_page_is(regis
     assert "energy calls" in result.stdout
     assert "and-2: right" in result.stdout
     assert "page: out/logic.md" in result.stderr
-    assert {path.name for path in Path("out").iterdir()} == {"logic.json", "logic.md", "logic.png"}
+    files = {path.name for path in Path("out").iterdir()}
+    assert files == {"logic.json", "logic.md", "logic.png", "pictures"}
     again = run(registry, *words)
     assert again.exit_code == 1
     assert "out/logic.json exists" in again.stderr

@@ -16,6 +16,7 @@ from ebmcli.errors import ConfigError, EbmError, InterruptedRun, OutputError, Ou
 from ebmcli.registry import create_registry, read_registry
 from ebmcli.registry.lock import locked_run
 from ebmcli.training.loop import StepReport
+from ebmcli.workflows import train as workflow
 from ebmcli.workflows.plans import Plan, TrainRequest, plan_base, plan_concept
 from ebmcli.workflows.prepare import rehearse
 from ebmcli.workflows.train import train
@@ -193,3 +194,34 @@ def test_an_existing_name_is_refused_before_the_rehearsal(ask: Any) -> None:
     train(ask(), report=quiet)
     with pytest.raises(OutputExistsError, match="exists"):
         ask()
+
+
+def test_the_record_of_a_run_says_what_was_changed_on_the_way(ask: Any) -> None:
+    """Its command and settings alone would not train it again."""
+
+    def press_at(step: int) -> Callable[[StepReport], None]:
+        return lambda update: os.kill(os.getpid(), signal.SIGINT) if update.step == step else None
+
+    interrupted(ask(steps=5))
+    slower = ask(steps=6, assignments=("learning_rate=1e-4",), resume=True, command="ebm slower")
+    with pytest.raises(InterruptedRun):
+        train(slower, report=press_at(4))
+    again = ask(steps=None, assignments=(), resume=True, command="ebm same")
+    record = train(again, report=quiet).record
+    assert record.provenance["command"] == "ebm train color"
+    assert record.provenance["steps"] == 6
+    assert record.provenance["resumed"] == [{"step": 2, "command": "ebm slower"}]
+    with pytest.raises(OutputExistsError, match="exists") as caught:
+        ask(resume=True)
+    assert "its training is finished" in (caught.value.hint or "")
+
+
+def test_ctrl_c_before_the_first_update_says_that_nothing_was_trained(
+    ask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pressed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workflow, "prepare", pressed)
+    with pytest.raises(InterruptedRun, match="interrupted before the first update"):
+        train(ask(), report=quiet)

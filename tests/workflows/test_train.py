@@ -139,33 +139,6 @@ def test_a_resumed_run_ends_in_the_same_file(ask: Any, registry: Path, method: s
     assert resumed.record.provenance["command"] == "ebm train color"
 
 
-def test_the_record_of_a_run_says_what_was_changed_on_the_way(ask: Any) -> None:
-    """Its command and settings alone would not train it again."""
-    with pytest.raises(InterruptedRun):
-        go(ask(steps=5), press_ctrl_c_at(2))
-    slower = ask(steps=6, assignments=("learning_rate=1e-4",), resume=True, command="ebm slower")
-    with pytest.raises(InterruptedRun):
-        go(slower, press_ctrl_c_at(4))
-    record = go(ask(steps=None, assignments=(), resume=True, command="ebm same")).record
-    assert record.provenance["command"] == "ebm train color"
-    assert record.provenance["steps"] == 6
-    assert record.provenance["resumed"] == [{"step": 2, "command": "ebm slower"}]
-    with pytest.raises(OutputExistsError, match="exists") as caught:
-        plan_concept(ask(resume=True))
-    assert "its training is finished" in (caught.value.hint or "")
-
-
-def test_ctrl_c_before_the_first_update_says_that_nothing_was_trained(
-    ask: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def pressed(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(workflow, "prepare", pressed)
-    with pytest.raises(InterruptedRun, match="interrupted before the first update"):
-        go(ask())
-
-
 @pytest.mark.parametrize(
     "changes",
     [

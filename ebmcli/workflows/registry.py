@@ -179,9 +179,15 @@ def rename(path: Path, old: str, new: str, *, kind: Kind | None = None) -> Recor
             editor.rename(record.kind, old, new)
             renamed = editor.registry.get(record.kind, new)
             source = editor.registry.file(record)
-            if record.file != checkpoint_file(old, kind=record.kind) or not source.is_file():
+            if record.file != checkpoint_file(old, kind=record.kind):
                 return renamed
-            renamed = replace(renamed, file=checkpoint_file(new, kind=record.kind))
+            moved = replace(renamed, file=checkpoint_file(new, kind=record.kind))
+            if not source.is_file():  # removed by hand: the old name is free for another
+                if editor.registry.file(moved).exists():
+                    return renamed
+                editor.put(moved, overwrite=True)
+                return moved
+            renamed = moved
             _duplicate(source, editor.registry.file(renamed))
             copied.append(renamed)
             editor.put(renamed, overwrite=True)

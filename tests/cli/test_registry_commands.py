@@ -124,6 +124,18 @@ def test_rename_moves_the_file_along(filled: Path) -> None:
     assert run(filled, "rename", "hue", "and").exit_code == 2
 
 
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_rename_without_weights_leaves_the_old_name_free(filled: Path, taken: bool) -> None:
+    """They were removed by hand; a stranger's file under the new name is not taken for them."""
+    folder = filled.parent / "checkpoints"
+    (folder / "color.safetensors").unlink()
+    if taken:
+        (folder / "hue.safetensors").write_bytes(b"of somebody else")
+    assert run(filled, "rename", "color", "hue").exit_code == 0
+    file = "color" if taken else "hue"
+    assert read_registry(filled).get("concept", "hue").file == f"checkpoints/{file}.safetensors"
+
+
 def test_a_rename_that_fails_changes_nothing(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before, folder = filled.read_bytes(), files(filled)
     (filled.parent / "checkpoints/hue.safetensors").write_bytes(b"mine")

@@ -48,4 +48,4 @@ def import_dataset(
         print_json(info.to_dict())
         return
     result(str(out))
-    message(next_step(info))
+    message(next_step(info, like=like is not None))

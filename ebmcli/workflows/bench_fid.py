@@ -124,9 +124,10 @@ def frechet_rows(
         if known.get("pictures") == digest and known["data"] == reference.digest:
             rows.append(known)
             continue
-        drawn = _drawn(_lines(document, rule, way), features)
+        is_ours = (rule, way) == (OURS, COMPARED)
+        drawn = ours if is_ours else _drawn(_lines(document, rule, way), features)
         if drawn is not None:
-            same = ours if ours and (rule, way) != (OURS, COMPARED) else {}
+            same = {} if is_ours or ours is None else ours
             row = {"rule": rule, "attempts": way.attempts, "by_branch": way.by_branch}
             row |= _estimates(renders, drawn, same)
             rows.append(row | {"pictures": "" if ours is None else digest})  # "": not for good

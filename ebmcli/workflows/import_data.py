@@ -25,7 +25,6 @@ OPENERS: dict[str, Callable[..., Source]] = {
     "folder": open_folder,
 }
 SIZE = 64  # pixels per side, where nothing is said
-MULTIPLE = 16  # of which networks as preset take a size
 MIN_SIZE, MAX_SIZE = 8, 512  # pixels per side, chosen: what the networks are made for
 
 
@@ -132,15 +131,19 @@ def import_dataset(plan: ImportPlan) -> Iterator[int]:
             raise
 
 
-def next_step(info: DatasetInfo) -> str:
-    """What to do with an imported dataset."""
+def next_step(info: DatasetInfo, *, like: bool) -> str:
+    """What to do with an imported dataset; one that is ``like`` another is to measure with."""
     from ebmcli.workflows.plans import MIN_IMAGES  # loads torch
+    from ebmcli.workflows.settings import default_settings
 
+    if like:
+        return f"measure with: ebm train-judge NAME, or ebm eval and calibrate, --data {info.path}"
     if info.n_images < MIN_IMAGES:
         return f"note: training takes at least {MIN_IMAGES} images"
-    if info.size % MULTIPLE:
-        near = max(MULTIPLE, round(info.size / MULTIPLE) * MULTIPLE)
-        return f"note: networks as preset take a multiple of {MULTIPLE} pixels: --size {near}"
+    try:
+        default_settings("base", size=info.size)
+    except ConfigError as error:
+        return f"note: no network as preset takes these: {error.problem}; {error.hint}"
     return f"train with: ebm train-base {info.space} --data {info.path}"
 
 

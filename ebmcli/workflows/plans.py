@@ -68,7 +68,7 @@ class Plan:
     @property
     def notes(self) -> list[str]:
         """What a person should know before it runs."""
-        idle = idle_keys(self.method, self.request.assignments)
+        idle = idle_keys(self.method, self.request.assignments, on_base=self.base is not None)
         what = "a base" if self.method == "base" else f"--method {self.method}"
         return [f"note: --set {', '.join(idle)} changes nothing for {what}"] if idle else []
 

@@ -83,19 +83,20 @@ ON_GPU: dict[str, dict[str, Any]] = {  # where small batches leave it idle; as b
 }
 
 
-GAUSSIAN = ("n_components", "floor")
-IDLE: dict[str, tuple[str, ...]] = {  # keys that a base, or a concept on a base, does not read
+GAUSSIAN = ("n_components", "floor")  # a concept on a base has the Gaussian of that
+IDLE: dict[str, tuple[str, ...]] = {  # keys that a base or a method does not read
     "base": ("score_weight", "score_batch", "label_dropout", "ratio_weight"),
-    "posterior": (*GAUSSIAN, "label_dropout", "ratio_weight"),
-    "conditional": (*GAUSSIAN, "score_weight", "score_batch", "ratio_weight"),
-    "both": (*GAUSSIAN, "score_weight", "score_batch"),
+    "posterior": ("label_dropout", "ratio_weight"),
+    "conditional": ("score_weight", "score_batch", "ratio_weight"),
+    "both": ("score_weight", "score_batch"),
 }
 
 
-def idle_keys(method: str, assignments: Sequence[str]) -> list[str]:
-    """The keys among ``key=value`` texts that change nothing for a base or a method."""
+def idle_keys(method: str, assignments: Sequence[str], *, on_base: bool) -> list[str]:
+    """The keys among ``key=value`` texts that change nothing, for a base or a concept on one."""
     given = dict.fromkeys(text.partition("=")[0].strip() for text in assignments)
-    return [key for key in given if key in IDLE[method]]
+    idle = (*IDLE[method], *(GAUSSIAN if on_base else ()))
+    return [key for key in given if key in idle]
 
 
 def default_settings(method: str, *, size: int, on_gpu: bool = False) -> Settings:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from ebmcli.checkpoint import file_digest, read_checkpoint
 from ebmcli.cli.app import app
-from ebmcli.registry import create_registry, places, read_registry
+from ebmcli.registry import create_registry, edit_registry, places, read_registry
 from ebmcli.workflows import add_concept
 from ebmcli.workflows.generate import GenerateRequest
 
@@ -191,6 +191,11 @@ def test_settings_that_change_nothing_are_told(ebm: Any, registry: Path) -> None
     both = ebm("train", "color", "--dry-run", "--method", "both", "--set", "ratio_weight=1")
     assert "note: --set n_components, score_batch changes nothing for --method both" in both.stderr
     assert "ratio_weight" not in both.stderr
+    with edit_registry(registry) as editor:
+        editor.remove("concept", "tall")
+        editor.remove("base", SPACE)
+    alone = ebm("train", "color", "--dry-run", "--method", "conditional")  # its own Gaussian
+    assert "note: --set score_batch changes nothing for --method conditional" in alone.stderr
 
 
 @pytest.mark.parametrize(

@@ -144,11 +144,13 @@ def test_absolute_paths_and_a_file_in_place_of_the_folder_are_told(tmp_path: Pat
     [
         (130, 16, "train with: ebm train-base squares-16 --data "),
         (99, 16, "note: training takes at least 100 images"),
-        (130, 33, "note: networks as preset take a multiple of 16 pixels: --size 32"),
+        (130, 33, "note: no network as preset takes these: image size must be a multiple of 16"),
     ],
 )
 def test_the_next_step_is_one_that_can_be_taken(
     tmp_path: Path, n: int, size: int, step: str
 ) -> None:
     info = read_info(squares_file(tmp_path / "f.h5", n=n))
-    assert next_step(replace(info, size=size)).startswith(step)
+    assert next_step(replace(info, size=size), like=False).startswith(step)
+    measured = "measure with: ebm train-judge NAME, or ebm eval"
+    assert next_step(info, like=True).startswith(measured)

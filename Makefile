@@ -26,7 +26,7 @@ $(STAMP): constraints.txt pyproject.toml
 demo: $(STAMP)  ## render, train, add, generate, infer, check; writes demo-out/report.html
 	$(RUN) ebm demo --out demo-out --overwrite
 
-test: $(STAMP)  ## the fast tests, under three minutes on two cores
+test: $(STAMP)  ## the fast tests, three to five minutes on two cores
 	$(RUN) scripts/test
 
 check: $(STAMP)  ## format, lint, types, generated docs, then the fast tests
